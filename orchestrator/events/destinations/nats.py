@@ -9,6 +9,7 @@ https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/nats-protoc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import ssl
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
 
-_PORT: Final = 4222
+#: Seconds in which a connection closes.
+_CLOSE_WITHIN: Final = 0.5
 #: Tokens without wildcards: https://docs.nats.io/nats-concepts/subjects
 _SUBJECT: Final = re.compile(r"[^\s.*>\x00-\x1f]+(\.[^\s.*>\x00-\x1f]+)*")
 _CREDENTIALS: Final = r"SU[A-Z2-7]{56}|-----BEGIN NATS USER JWT-----[^\0]{1,8000}"
@@ -102,7 +104,7 @@ class Nats(Publisher):
             )
             await made.listen()
         except BaseException as error:
-            await client.close()
+            await _close(client)
             if isinstance(error, errors.Error) and _is_refusal(str(error)):
                 raise _refused("the server refuses the credentials") from None
             if isinstance(error, errors.NoServersError) and made.last_error is not None:
@@ -152,7 +154,7 @@ class _Acknowledged(Connection):
             del self._waiting[reply]
 
     async def close(self) -> None:
-        await self._client.close()
+        await _close(self._client)
 
     async def on_closed(self) -> None:
         """The connection ended, or its server is about to stop."""
@@ -179,6 +181,13 @@ class _Acknowledged(Connection):
             future.set_result(_receipt(message))
         except PublishFailed as error:
             future.set_exception(error)
+
+
+async def _close(client: Client) -> None:
+    """Close a client. After a TLS handshake that failed, its stream never ends by itself."""
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(_CLOSE_WITHIN):
+            await client.close()
 
 
 def _subject(address: str) -> str:

@@ -93,7 +93,6 @@ class Redis(Publisher):
 
         client = _client(target, tls)
         try:
-            await client.ping()
             drops = await _drops_repeats(client)
         except BaseException as error:
             await client.aclose()
@@ -202,8 +201,9 @@ def _client(target: Target, tls: ssl.SSLContext) -> Client:
         db=int(url.path.strip("/") or 0),
         username=target.credentials.get("username"),
         password=target.credentials.get("password"),
-        client_name="orchestrator",
+        # Beside AUTH and XADD no command has to be permitted.
         protocol=2,
+        driver_info=None,
         retry=Retry(NoBackoff(), 0),
         # The engine limits the time.
         socket_timeout=None,

@@ -23,6 +23,12 @@ class NatsServer(BrokerServer):
 
     kind = "nats"
     drops_repeats: ClassVar[bool] = True
+    #: More of the server's configuration, and other users.
+    more = ""
+    users = (
+        '{ user: "app", password: "right" }\n'
+        '{ user: "limited", password: "right", permissions: { publish: "other" } }\n'
+    )
 
     def command(self) -> Sequence[str]:
         program = Path(sys.executable).with_name("nats-server")
@@ -30,10 +36,7 @@ class NatsServer(BrokerServer):
         config.write_text(
             f"listen: 127.0.0.1:{self.port}\n"
             f'jetstream {{ store_dir: "{self.folder}" }}\n'
-            "authorization { users: [\n"
-            '  { user: "app", password: "right" }\n'
-            '  { user: "limited", password: "right", permissions: { publish: "other" } }\n'
-            "] }\n"
+            f"authorization {{ users: [\n{self.users}] }}\n{self.more}\n"
         )
         return [str(program), "--config", str(config)]
 
