@@ -44,7 +44,10 @@ PLUG_INS: Mapping[str, tuple[type, tuple[str, ...]]] = {
         ("vendors", "vendors.contract", "vendors.order", "vendors.report", "vendors.field_mapping",
          "vendors.error_codes", "vendors.kling_standard"),
     ),
-    "events.destinations": (Destination, ("events.destinations", "events.formats")),
+    "events.destinations": (
+        Destination,
+        ("events.destinations", "events.formats", "events.http_kinds", "events.notification"),
+    ),
 }  # fmt: skip
 #: Law 4. Stages of the engine meet in committed rows; the modules of one stage share its first
 #: word.

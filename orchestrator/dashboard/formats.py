@@ -3,35 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from orchestrator.foundation.durations import span
+
 #: Characters of JSON that are shown.
 _READABLE = 32_768
-#: Seconds of a unit, and its name.
-_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-
-
-def span(seconds: float | None, named: Callable[[str], str] = str) -> str:
-    """Return a length of time with the two largest units that matter: `2 min 5 s`, `340 ms`.
-
-    `named` returns the name of a unit.
-    """
-    if seconds is None:
-        return ""
-    if seconds < 1:
-        return f"{round(seconds * 1000)} {named('ms')}"
-    if seconds < 10:
-        return f"{seconds:.1f} {named('s')}"
-    left, parts = round(seconds), list[str]()
-    for size, unit in _UNITS:
-        if left >= size and len(parts) < 2:
-            parts.append(f"{left // size} {named(unit)}")
-            left %= size
-        elif parts:
-            break
-    return " ".join(parts)
 
 
 def exact(seconds: float) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator.dashboard import formats
 from orchestrator.dashboard.charts import Chart, Column, stacked
+from orchestrator.foundation.durations import span
 
 Json = dict[str, Any]
 
@@ -112,6 +113,6 @@ def _latencies(counts: Sequence[Json]) -> list[Group]:
 
 def _latency(low: float, high: float | None, count: int) -> Group:
     if high is None:
-        return Group(f"> {formats.span(low)}", f"> {formats.span(low)}", {"jobs": count})
-    words = f"{formats.span(low)} \u2013 {formats.span(high)}"
-    return Group(words, f"\u2264 {formats.span(high)}", {"jobs": count})
+        return Group(f"> {span(low)}", f"> {span(low)}", {"jobs": count})
+    words = f"{span(low)} \u2013 {span(high)}"
+    return Group(words, f"\u2264 {span(high)}", {"jobs": count})

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from orchestrator.dashboard import formats
 from orchestrator.dashboard.translations import Catalogue, catalogue, language_of
 from orchestrator.foundation.clock import Clock
+from orchestrator.foundation.durations import span
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
@@ -113,7 +114,7 @@ class _Ago:
             return ""
         seconds = (self._now - datetime.fromisoformat(instant)).total_seconds()
         key = "time.ago" if seconds >= 0 else "time.ahead"
-        return self._texts.text(key, span=formats.span(abs(seconds), self._unit))
+        return self._texts.text(key, span=span(abs(seconds), self._unit))
 
     def _unit(self, unit: str) -> str:
         return self._texts.text(f"unit.{unit}")

@@ -13,8 +13,9 @@ import pytest
 from starlette.types import Message
 
 from orchestrator.dashboard import rendering
-from orchestrator.dashboard.formats import readable, size, span
+from orchestrator.dashboard.formats import readable, size
 from orchestrator.dashboard.translations import LANGUAGES, catalogue
+from orchestrator.foundation.durations import span
 from tests.harness.readers import dashboard
 
 TEMPLATES = rendering.FOLDER / "templates"

@@ -1,0 +1,29 @@
+"""Lengths of time in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+#: Seconds of a unit, and its name.
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def span(seconds: float | None, named: Callable[[str], str] = str) -> str:
+    """Return a length of time with the two largest units that matter: `2 min 5 s`, `340 ms`.
+
+    `named` returns the name of a unit.
+    """
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{round(seconds * 1000)} {named('ms')}"
+    if seconds < 10:
+        return f"{seconds:.1f} {named('s')}"
+    left, parts = round(seconds), list[str]()
+    for size, unit in _UNITS:
+        if left >= size and len(parts) < 2:
+            parts.append(f"{left // size} {named(unit)}")
+            left %= size
+        elif parts:
+            break
+    return " ".join(parts)
