@@ -31,7 +31,7 @@ from orchestrator.schemas.deliveries import host_of
 #: Characters of a body that are shown.
 _CAP = 256 * 1024
 #: In place of the address, of which only a part may be shown.
-_ANYWHERE = "https://subscriber.invalid/"
+_ANYWHERE = f"https://subscriber.invalid/{MASK}"
 #: Signs in place of the subscriber's secret; the signature is masked.
 _NO_SECRET = WEBHOOK_PREFIX + base64.b64encode(bytes(32)).decode()
 
@@ -54,19 +54,20 @@ def parties(tx: Tx, delivery_id: str) -> tuple[EventRow, SubscriberRow] | None:
 
 def request_json(runtime: Runtime, about: EventRow, to: SubscriberRow, at: datetime) -> Json | None:
     """Return what an attempt at that time sends: masked address, headers and body."""
-    destination, own = runtime.destinations[to["kind"]], _headers(runtime, to)
+    destination = runtime.destinations[to["kind"]]
+    own = dict.fromkeys(_names(runtime, to["headers"]), MASK)
     message = _message(runtime, destination, about, at)
     keys = [_NO_SECRET] if destination.signed else []
+    credentials = dict.fromkeys(_names(runtime, to["credentials"]), MASK)
     masked_names = {name.lower() for name in own}
     if isinstance(destination, Publisher):
-        address = _address(runtime, to)
-        if address is None:
+        if (address := _address(runtime, to)) is None:
             return None
-        hidden = dict.fromkeys(destination.credentials, MASK)
-        target = Target(address, keys, own, to["options"], hidden)
+        target = Target(address, keys, own, to["options"], credentials)
         return _published(destination.encode(target, message), masked_names, to["shown"])
     assert isinstance(destination, HttpDestination)
-    built = destination.request(Target(_ANYWHERE, keys, own, to["options"]), message)
+    target = Target(_ANYWHERE, keys, own, to["options"], credentials)
+    built = destination.request(target, message)
     built.headers["host"] = host_of(to["shown"]) or ""
     return _shown(built, masked_names) | {"url": to["shown"]}
 
@@ -87,14 +88,13 @@ def _address(runtime: Runtime, to: SubscriberRow) -> str | None:
         return None
 
 
-def _headers(runtime: Runtime, to: SubscriberRow) -> dict[str, str]:
-    """Return the subscriber's own headers; none if no key can decrypt them."""
+def _names(runtime: Runtime, sealed: str | None) -> list[str]:
+    """Return the names of the subscriber's headers or credentials; none without their key."""
     try:
-        stored = runtime.keys.decrypt(to["headers"]) if to["headers"] else "{}"
+        stored = runtime.keys.decrypt(sealed) if sealed else "{}"
     except ConfigError:
-        return {}
-    found: dict[str, str] = json.loads(stored)
-    return found
+        return []
+    return list(json.loads(stored))
 
 
 def _published(publication: Publication, own: set[str], shown: str) -> Json:

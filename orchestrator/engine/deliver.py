@@ -137,19 +137,17 @@ class Deliverer:
         )
         destination = self.destinations[claim.subscriber["kind"]]
         try:
+            target = self._messages.target(claim, now)
             if isinstance(destination, Publisher):
-                receipt = await self._publish(claim, destination, now)
-                return self._published(done, started, receipt)
+                return await self._publish(claim, destination, target, done)
             assert isinstance(destination, HttpDestination)
-            request = await self._request(claim, destination, now)
+            request = await self._request(claim, destination, target, now)
             request.extensions["may_leave"] = self._permit(claim)
             response = await self.http_client.send(
                 request, deadline=DEADLINE, cap=ANSWER_CAP, body="partial"
             )
         except TooLate:
             raise
-        except PublishFailed as error:
-            return self._not_published(claim, done, started, error)
         except Exchange as error:
             result = ResponseClass.NEVER if isinstance(error, Blocked) else ResponseClass.LATER
             return replace(done, ms=self._ms(started), result=result, error=error.kind)
@@ -157,16 +155,22 @@ class Deliverer:
             # A key is missing from secret_keys. Only this lane is affected, until it is put back.
             return replace(done, ms=self._ms(started), error="secret_unreadable")
         result = destination.classify_response(response)
-        delivered = result is ResponseClass.DELIVERED
-        return replace(
+        done = replace(
             done,
             ms=self._ms(started),
             result=result,
             status=response.status_code,
-            error=None if delivered else _reason(response),
-            response=text(_head(response, self._messages.address(claim))),
-            rest=None if delivered else retry_after(response.headers, self.clock.stamp()),
+            response=text(_head(response, target, destination)),
         )
+        if result is ResponseClass.DELIVERED:
+            return done
+        why = destination.error_code(response) or _reason(response)
+        return replace(done, error=why, rest=self._rest(response, destination))
+
+    def _rest(self, response: httpx.Response, destination: HttpDestination) -> float | None:
+        """Return the seconds that a failed response asks to wait: the longer of its statements."""
+        asked = retry_after(response.headers, self.clock.stamp()), destination.wait(response)
+        return max((wait for wait in asked if wait is not None), default=None)
 
     def _permit(self, claim: ClaimedDelivery) -> Callable[[], bool]:
         return permit(claim.row, self.store.membership, self.clock, DEADLINE)
@@ -175,36 +179,34 @@ class Deliverer:
         return round((self.clock.monotonic() - started) * 1000)
 
     async def _request(
-        self, claim: ClaimedDelivery, destination: HttpDestination, now: datetime
+        self, claim: ClaimedDelivery, destination: HttpDestination, target: Target, now: datetime
     ) -> httpx.Request:
-        target = self._messages.target(claim, now)
         message = self._messages.message(claim, destination, now)
         # Some kinds parse the event.
         return await off_loop.receivers.run(
             claim.subscriber["id"], len(message.body), destination.request, target, message
         )
 
-    async def _publish(self, claim: ClaimedDelivery, destination: Publisher, now: datetime) -> str:
-        """Return the receipt of the broker. Raises `PublishFailed`, `Blocked` and `TooLate`."""
-        target = self._messages.target(claim, now)
-        message = self._messages.message(claim, destination, now)
+    async def _publish(
+        self, claim: ClaimedDelivery, destination: Publisher, target: Target, done: Attempted
+    ) -> Attempted:
+        """Return the attempt at a broker. Raises `Blocked` and `TooLate`."""
+        started, message = (
+            self.clock.monotonic(),
+            self._messages.message(claim, destination, done.at),
+        )
         lane, size = claim.subscriber["id"], len(message.body)
         publication = await off_loop.receivers.run(lane, size, destination.encode, target, message)
-        receipt = await self.publishers.publish(
-            lane, destination, target, publication, self._permit(claim), DEADLINE
-        )
-        return masked(receipt, target.address)
-
-    def _published(self, done: Attempted, started: float, receipt: str) -> Attempted:
-        response, ms = text(receipt, STORED), self._ms(started)
-        return replace(done, ms=ms, result=ResponseClass.DELIVERED, response=response)
-
-    def _not_published(
-        self, claim: ClaimedDelivery, done: Attempted, started: float, error: PublishFailed
-    ) -> Attempted:
-        response = text(masked(str(error), self._messages.address(claim)), STORED)
-        failed = replace(done, ms=self._ms(started), response=response, rest=error.rest)
-        return replace(failed, result=error.result, error=error.code)
+        try:
+            words = await self.publishers.publish(
+                lane, destination, target, publication, self._permit(claim), DEADLINE
+            )
+            done = replace(done, result=ResponseClass.DELIVERED)
+        except PublishFailed as error:
+            words = str(error)
+            done = replace(done, result=error.result, error=error.code, rest=error.rest)
+        shown = text(_without_secrets(words, target, destination), STORED)
+        return replace(done, ms=self._ms(started), response=shown)
 
     def _record(self, tx: Tx, attempts: list[Attempted]) -> list[LaneChange | None]:
         return record(tx, self.ids, self.rng, attempts, self.clock.now())
@@ -247,11 +249,19 @@ def release(tx: Tx, held: Sequence[tuple[str, int]], now: datetime) -> None:
         tx.execute(sa.update(delivery).where(mine).values(due_at=now))
 
 
-def _head(response: httpx.Response, address: str) -> str:
-    """Return the head of a response body, without the secrets of the address that it may repeat."""
+def _head(response: httpx.Response, target: Target, destination: Destination) -> str:
+    """Return the head of a response body, without our secrets that it may repeat."""
     # One that is cut could no longer be recognised.
-    read = STORED if "?" not in address else ANSWER_CAP
-    return masked(response.content[:read].decode("utf-8", "replace"), address)[:STORED]
+    has_secrets = destination.secret_address or target.credentials or "?" in target.address
+    read = ANSWER_CAP if has_secrets else STORED
+    head = response.content[:read].decode("utf-8", "replace")
+    return _without_secrets(head, target, destination)[:STORED]
+
+
+def _without_secrets(words: str, target: Target, destination: Destination) -> str:
+    secrets = target.credentials.values()
+    is_secret = destination.secret_address
+    return masked(words, target.address, has_secret_path=is_secret, credentials=secrets)
 
 
 def _reason(response: httpx.Response) -> str:

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import httpx
+
 from orchestrator.events.destinations import Message
 from orchestrator.events.notices import ADVICE, NOTICES, Notice, Severity
 from orchestrator.foundation import untrusted
 from orchestrator.foundation.durations import span
+from orchestrator.foundation.markup import cut
 from orchestrator.foundation.untrusted import one_line
 
-__all__ = ["Fact", "Link", "Notification", "Severity", "cut", "markup_url", "notification"]
+__all__ = ["Fact", "Link", "Notification", "Severity", "notification"]
 
 #: Characters of a prompt or of an error, of a fact, and of a name within a sentence.
 TEXT_CAP = 400
@@ -90,20 +93,6 @@ class Notification:
     def image_within(self, cap: int) -> str:
         """Return the address of the picture, or an empty text if it has over `cap` characters."""
         return self.image if len(self.image) <= cap else ""
-
-
-def cut(text: str, cap: int) -> str:
-    """Return a text of at most `cap` characters. Cut before you escape: no escape is cut in two."""
-    return text if len(text) <= cap else text[: cap - 1] + "…"
-
-
-#: Percent-encoded in an address within markup. They are not needed in one.
-_ENCODED = {ord(char): f"%{ord(char):02X}" for char in "\"'()<>[]\\^`{|}*"}
-
-
-def markup_url(url: str) -> str:
-    """Return a web address without characters that end a link, or mean something, in markup."""
-    return url.translate(_ENCODED)
 
 
 def notification(message: Message) -> Notification:
@@ -247,7 +236,12 @@ def _public_url(file: Json) -> str:
 def _web(value: Any) -> str:
     """Return a web address without blanks; empty for any other."""
     found = untrusted.url(value) or ""
-    return found if len(found.split()) == 1 and one_line(found) == found else ""
+    if any(char.isspace() for char in found) or one_line(found) != found:
+        return ""
+    try:
+        return found if httpx.URL(found).host else ""
+    except httpx.InvalidURL:
+        return ""
 
 
 def _image(job: Json) -> str:

@@ -5,6 +5,7 @@ Parsed by httpx, as they are when a request is sent: two parsers may disagree ab
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import parse_qsl
 
@@ -14,6 +15,8 @@ from orchestrator.foundation.masking import MASK
 
 #: A part of an address with fewer characters is no secret, and occurs in other text by chance.
 _SHORTEST_SECRET = 6
+#: Characters of a part of a path that is a secret.
+_SHORTEST_PART = 16
 
 
 def origin(url: str) -> str:
@@ -33,17 +36,29 @@ def shown(url: str) -> str:
     return origin(url) + (path if path != "/" or url.partition("?")[0].endswith("/") else "")
 
 
-def masked(text: str, url: str) -> str:
-    """Return a text in which the secret parts of a URL are masked: its receiver may repeat them."""
-    for secret in _secrets(url):
+def masked(
+    text: str, url: str, *, has_secret_path: bool = False, credentials: Iterable[str] = ()
+) -> str:
+    """Return a text in which what its receiver may repeat of our secrets is masked.
+
+    They are the query of its URL, the path where that is one, and credentials that it was sent.
+    """
+    others = [secret for secret in credentials if len(secret) >= _SHORTEST_SECRET]
+    for secret in (*_secrets(url, has_secret_path), *sorted(others, key=len, reverse=True)):
         text = text.replace(secret, MASK)
     return text
 
 
 @lru_cache(maxsize=1024)
-def _secrets(url: str) -> tuple[str, ...]:
-    """Return the query of a URL and the values in it, longest first."""
-    query = httpx.URL(url).query.decode("ascii")
+def _secrets(url: str, has_secret_path: bool) -> tuple[str, ...]:
+    """Return the query of a URL, the values in it and long parts of a secret path, longest first.
+
+    A short part of a path is a word, such as `webhooks`.
+    """
+    parsed = httpx.URL(url)
+    query = parsed.query.decode("ascii")
     found = {query, *(value for _, value in parse_qsl(query))}
     secrets = [secret for secret in found if len(secret) >= _SHORTEST_SECRET]
+    if has_secret_path:
+        secrets += [part for part in parsed.path.split("/") if len(part) >= _SHORTEST_PART]
     return tuple(sorted(secrets, key=len, reverse=True))

@@ -73,8 +73,21 @@ def message(kind: str = "job.succeeded", data: Mapping[str, Any] = JOB, **values
     return Message("evt_1", kind, json.dumps(event, separators=(",", ":")).encode(), at, **values)
 
 
-def target(**values: Any) -> Target:
-    return Target(**{"address": ADDRESS, "keys": [SECRET]} | values)
+#: What a subscriber of a kind has to state.
+OPTIONS = {"telegram": {"chat_id": "-1001234567890"}}
+CREDENTIALS = {
+    "telegram": {"token": "123456:AAh-not-a-real-token"},
+    "pagerduty": {"routing_key": "R0UT1NGKEYR0UT1NGKEYR0UT1NGKEY00"},
+    "lark": {"secret": "lark-signing-secret"},
+    "dingtalk": {"secret": "SEC0123456789abcdef"},
+    "ntfy": {"token": "tk_0123456789abcdef"},
+}
+
+
+def target(kind: str = "webhook", **values: Any) -> Target:
+    """Return an address with what a kind needs."""
+    needed = {"options": OPTIONS.get(kind, {}), "credentials": CREDENTIALS.get(kind, {})}
+    return Target(**{"address": ADDRESS, "keys": [SECRET]} | needed | values)
 
 
 def http(kind: str) -> HttpDestination:
@@ -84,7 +97,7 @@ def http(kind: str) -> HttpDestination:
 
 
 def test_the_folder_is_the_registry() -> None:
-    assert {"webhook", "slack"} <= KINDS.keys()
+    assert {"webhook", "slack", "discord", "telegram"} <= KINDS.keys()
     assert all(
         isinstance(found, Destination) and found.kind == kind for kind, found in KINDS.items()
     )
@@ -113,8 +126,10 @@ def test_a_post_equals_the_request_that_httpx_makes(address: str) -> None:
 def test_every_event_becomes_one_post_of_json_to_the_address(
     kind: str, event: str, data: dict[str, Any]
 ) -> None:
-    request = http(kind).request(target(), message(event, data))
-    assert (request.method, str(request.url)) == ("POST", ADDRESS)
+    request = http(kind).request(target(kind), message(event, data))
+    assert (request.method, request.url.host) == ("POST", "hooks.example.com")
+    if kind not in CREDENTIALS:
+        assert str(request.url).removesuffix("?wait=true") == ADDRESS
     assert "json" in request.headers["content-type"]
     assert request.headers["user-agent"] == f"orchestrator/{__version__}"
     json.loads(request.content)
@@ -122,7 +137,7 @@ def test_every_event_becomes_one_post_of_json_to_the_address(
 
 @HTTP
 def test_signed_kinds_sign_and_others_do_not(kind: str) -> None:
-    request = http(kind).request(target(), message())
+    request = http(kind).request(target(kind), message())
     assert ("webhook-signature" in request.headers) == KINDS[kind].signed
 
 
@@ -144,11 +159,30 @@ def test_options_accept_their_words_alone(kind: str) -> None:
         assert [option.fault(word) for word in option.choices] == [None] * len(option.choices)
 
 
+@ALL
+def test_a_kind_recognizes_its_example_and_no_other(kind: str) -> None:
+    found = KINDS[kind]
+    found.check_address(found.example)
+    recognized = [name for name, one in KINDS.items() if one.recognizes(found.example)]
+    assert recognized in ([kind], [])
+    assert not found.recognizes("https://example.com/hook")
+    assert found.example.partition(":")[0] in found.schemes
+
+
+@HTTP
+def test_no_credential_is_sent_where_it_is_not_needed(kind: str) -> None:
+    sent = http(kind).request(target(kind), message())
+    for name, secret in CREDENTIALS.get(kind, {}).items():
+        assert KINDS[kind].credentials[name].fault(secret) is None
+        if name == "secret":
+            assert secret not in f"{sent.url}{sent.headers}{sent.content!r}"
+
+
 @HTTP
 @given(st.text(max_size=6000), st.text(max_size=6000))
 def test_no_text_breaks_a_request(kind: str, prompt: str, why: str) -> None:
     job = JOB | {"input": {"prompt": prompt}, "error": {"code": why, "message": why}, "model": why}
-    json.loads(http(kind).request(target(), message("job.failed", job)).content)
+    json.loads(http(kind).request(target(kind), message("job.failed", job)).content)
 
 
 # -- webhook

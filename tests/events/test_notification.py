@@ -11,7 +11,8 @@ import typer
 from orchestrator.api.openapi.examples import DATA
 from orchestrator.cli import app
 from orchestrator.events.notices import ADVICE
-from orchestrator.events.notification import Fact, Link, Severity, markup_url, notification
+from orchestrator.events.notification import Fact, Link, Severity, notification
+from orchestrator.foundation.markup import markup_url
 from orchestrator.foundation.states import EventType
 from tests.events.test_destinations import FAILED, FLAWS, JOB, message
 

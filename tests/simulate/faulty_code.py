@@ -22,7 +22,7 @@ from orchestrator.engine.receive import ReceivedPush, Receiver
 from orchestrator.engine.recovery import Recovery
 from orchestrator.engine.worker import record_with_retry
 from orchestrator.events import outbox
-from orchestrator.events.destinations import HttpDestination, ResponseClass
+from orchestrator.events.destinations import ResponseClass
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.states import RANK, JobState, SubscriberState
 from orchestrator.jobs import ledger, transition
@@ -192,11 +192,9 @@ def never_due(now: datetime, seconds: float) -> None:
 def new_webhook_id_per_attempt() -> Iterator[None]:
     request = Deliverer._request
 
-    def renamed(
-        self: Deliverer, due: ClaimedDelivery, destination: HttpDestination, now: datetime
-    ) -> Any:
+    def renamed(self: Deliverer, due: ClaimedDelivery, *others: Any) -> Any:
         event: QueuedEvent = {**due.event, "id": self.ids("evt")}
-        return request(self, replace(due, event=event), destination, now)
+        return request(self, replace(due, event=event), *others)
 
     with patched(Deliverer, "_request", renamed):
         yield

@@ -178,6 +178,16 @@ class HttpDestination(Destination):
         """Return what a response means for the delivery."""
         return classify(response.status_code)
 
+    def wait(self, response: httpx.Response) -> float | None:
+        """Return the seconds that a failed response asks to wait, besides its `Retry-After`."""
+        del response
+        return None
+
+    def error_code(self, response: httpx.Response) -> str | None:
+        """Return the error of a failed response whose status does not tell it: `code_19021`."""
+        del response
+        return None
+
 
 class PublishFailed(Exception):
     """A broker did not confirm a message.

@@ -8,21 +8,19 @@ neither mention a channel nor become a link.
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Any, ClassVar
 
 import httpx
 
-from orchestrator import __version__
 from orchestrator.events.destinations import (
     HttpDestination,
     Message,
     ResponseClass,
     Target,
     classify,
-    post,
 )
+from orchestrator.events.http_kinds import post_json
 from orchestrator.events.notification import Notification, notification
 from orchestrator.foundation.clock import epoch_ms
 
@@ -44,11 +42,7 @@ class Slack(HttpDestination):
 
     def request(self, target: Target, message: Message) -> httpx.Request:
         """Return the POST of a message about the event; Slack verifies no signatures."""
-        headers = {
-            "content-type": "application/json; charset=utf-8",
-            "user-agent": f"orchestrator/{__version__}",
-        }
-        return post(target.address, headers, json.dumps(_message(notification(message))).encode())
+        return post_json(target.address, _message(notification(message)))
 
     def classify_response(self, response: httpx.Response) -> ResponseClass:
         """Return GONE for `no_service` and similar errors; `invalid_*` concerns this message."""
