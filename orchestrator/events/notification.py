@@ -18,7 +18,7 @@ from orchestrator.events.destinations import Message
 from orchestrator.events.notices import ADVICE, NOTICES, Notice, Severity
 from orchestrator.foundation import untrusted
 from orchestrator.foundation.durations import span
-from orchestrator.foundation.markup import cut
+from orchestrator.foundation.markup import cut, valid_url
 from orchestrator.foundation.untrusted import one_line
 
 __all__ = ["Fact", "Link", "Notification", "Severity", "notification"]
@@ -234,14 +234,15 @@ def _public_url(file: Json) -> str:
 
 
 def _web(value: Any) -> str:
-    """Return a web address without blanks; empty for any other."""
+    """Return a web address in ASCII, without blanks; empty for any other."""
     found = untrusted.url(value) or ""
     if any(char.isspace() for char in found) or one_line(found) != found:
         return ""
     try:
-        return found if httpx.URL(found).host else ""
+        url = httpx.URL(found)
     except httpx.InvalidURL:
         return ""
+    return valid_url(str(url)) if url.host and not url.userinfo else ""
 
 
 def _image(job: Json) -> str:

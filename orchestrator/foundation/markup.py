@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import string
+from collections.abc import Mapping, Sequence
 
 
 def cut(text: str, cap: int) -> str:
@@ -11,17 +12,37 @@ def cut(text: str, cap: int) -> str:
     return text if len(text) <= cap else text[: cap - 1] + "…"
 
 
-#: Percent-encoded in an address within markup. They are not needed in one.
-_ENCODED = {ord(char): f"%{ord(char):02X}" for char in "\"'()<>[]\\^`{|}*"}
+#: Scheme and host of a web address, and the rest.
+_WEB = re.compile(r"([a-z]+://[^/?#]*)(.*)", re.DOTALL | re.IGNORECASE)
+#: No address has these: https://www.rfc-editor.org/rfc/rfc3986#appendix-A.
+_INVALID = {ord(char): f"%{ord(char):02X}" for char in '"<>[]\\^`{|}'}
+#: And these mean something in the markup of a service.
+_MEANINGFUL = _INVALID | {ord(char): f"%{ord(char):02X}" for char in "'()*@"}
+
+
+def valid_url(url: str) -> str:
+    """Return a web address with the characters percent-encoded that no address has.
+
+    The host is left as it is.
+    """
+    return _encoded(url, _INVALID)
 
 
 def markup_url(url: str) -> str:
     """Return a web address without characters that end a link, or mean something, in markup."""
-    return url.translate(_ENCODED)
+    return _encoded(url, _MEANINGFUL)
 
 
-#: Characters of Markdown, mentions and HTML. An underscore within a word, as in an id, is none.
-_MARKDOWN = re.compile(r"[#*<>\[\]`~@&\\]|(?<!\w)_|_(?!\w)")
+def _encoded(url: str, table: Mapping[int, str]) -> str:
+    found = _WEB.fullmatch(url)
+    return f"{found[1]}{found[2].translate(table)}" if found else ""
+
+
+#: The full-width forms of ASCII.
+_FULL_WIDTH = {ord(char): ord(char) + 0xFEE0 for char in string.punctuation}
+#: Characters of Markdown, mentions and HTML, and what begins a list or underlines a heading. An
+#: underscore within a word, as in an id, is none.
+_MARKDOWN = re.compile(r"[#*<>\[\]`~@&\\]|(?<!\w)_|_(?!\w)|^[-+=]+|^[0-9]+[.)]")
 
 
 def full_width(text: str) -> str:
@@ -29,7 +50,7 @@ def full_width(text: str) -> str:
 
     They are replaced by their full-width forms, which look alike.
     """
-    return _MARKDOWN.sub(lambda found: chr(ord(found[0]) + 0xFEE0), text)
+    return _MARKDOWN.sub(lambda found: found[0].translate(_FULL_WIDTH), text)
 
 
 def fitting(lines: Sequence[str], cap: int) -> str:

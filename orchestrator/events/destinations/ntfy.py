@@ -87,7 +87,7 @@ def _notice(note: Notification, options: Mapping[str, str]) -> Mapping[str, Any]
     own, links = options.get("title"), note.links_within(_URL_CAP)
     notice: dict[str, Any] = {
         "title": cut(own or note.title, _TITLE_CAP),
-        "message": fitting(_lines(note, with_title=own is not None), _CAP),
+        "message": fitting(_lines(note, with_title=own is not None), _CAP) or note.title,
         "priority": int(options.get("priority", priority)),
         "tags": [emoji],
         "actions": [{"action": "view", "label": label, "url": url} for label, url in links],
