@@ -7,7 +7,7 @@ resent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -32,6 +32,7 @@ from orchestrator.events.destinations import (
     Publisher,
     PublishFailed,
     ResponseClass,
+    Target,
 )
 from orchestrator.foundation import off_loop
 from orchestrator.foundation.addresses import masked
@@ -160,7 +161,7 @@ class Deliverer:
             ms=self._ms(started),
             result=result,
             status=response.status_code,
-            response=text(_head(response, target, destination)),
+            response=text(_head(response, request, target, destination)),
         )
         if result is ResponseClass.DELIVERED:
             return done
@@ -205,8 +206,8 @@ class Deliverer:
         except PublishFailed as error:
             words = str(error)
             done = replace(done, result=error.result, error=error.code, rest=error.rest)
-        shown = text(_without_secrets(words, target, destination), STORED)
-        return replace(done, ms=self._ms(started), response=shown)
+        shown = _without_secrets(words, target, destination, target.credentials.values())
+        return replace(done, ms=self._ms(started), response=text(shown, STORED))
 
     def _record(self, tx: Tx, attempts: list[Attempted]) -> list[LaneChange | None]:
         return record(tx, self.ids, self.rng, attempts, self.clock.now())
@@ -249,17 +250,22 @@ def release(tx: Tx, held: Sequence[tuple[str, int]], now: datetime) -> None:
         tx.execute(sa.update(delivery).where(mine).values(due_at=now))
 
 
-def _head(response: httpx.Response, target: Target, destination: Destination) -> str:
+def _head(
+    response: httpx.Response, request: httpx.Request, target: Target, destination: Destination
+) -> str:
     """Return the head of a response body, without our secrets that it may repeat."""
+    sent = [*target.credentials.values()]
+    if header := request.headers.get("authorization"):
+        sent.append(header.rpartition(" ")[2])
     # One that is cut could no longer be recognised.
-    has_secrets = destination.secret_address or target.credentials or "?" in target.address
-    read = ANSWER_CAP if has_secrets else STORED
-    head = response.content[:read].decode("utf-8", "replace")
-    return _without_secrets(head, target, destination)[:STORED]
+    has_secrets = destination.secret_address or sent or "?" in target.address
+    head = response.content[: ANSWER_CAP if has_secrets else STORED].decode("utf-8", "replace")
+    return _without_secrets(head, target, destination, sent)[:STORED]
 
 
-def _without_secrets(words: str, target: Target, destination: Destination) -> str:
-    secrets = target.credentials.values()
+def _without_secrets(
+    words: str, target: Target, destination: Destination, secrets: Iterable[str]
+) -> str:
     is_secret = destination.secret_address
     return masked(words, target.address, has_secret_path=is_secret, credentials=secrets)
 

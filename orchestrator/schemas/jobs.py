@@ -41,6 +41,7 @@ class JobColumns(JobHead):
     metadata: dict[str, Any]
     resolved_by: str | None
     retry_of: str | None
+    retry_root: str | None
     created_at: datetime
     submitted_at: datetime | None
     finished_at: datetime | None
@@ -154,6 +155,9 @@ class Job(Shape):
         Annotated[Source, OpenEnum] | None, Field(description="Where the final status came from.")
     ]
     retry_of: str | None
+    retry_root: Annotated[
+        str | None, Field(description="The first job of a chain of retries; null: no retry.")
+    ] = None
     version: Annotated[int, Field(description="Grows with every visible change.")]
     created_at: AwareDatetime
     submitted_at: AwareDatetime | None
@@ -234,6 +238,7 @@ def job_json(row: JobColumns, base: str, held: Json | None = None) -> Json:
         "metadata": row["metadata"],
         "resolved_by": row["resolved_by"],
         "retry_of": row["retry_of"],
+        "retry_root": row["retry_root"],
         "version": row["version"],
         "created_at": rfc3339_or_none(row["created_at"]),
         "submitted_at": rfc3339_or_none(row["submitted_at"]),
@@ -293,8 +298,8 @@ _ROW: JobColumns = {
     "model": "kling-v3", "capability": "image2video", "external_task_id": "order-991",
     "vendor_task_id": "90193357", "vendor_status": "processing", "progress": None,
     "input": Raw(encode(EXAMPLE_INPUT)), "output": None, "error": None, "billing": None,
-    "metadata": {"order": "991"}, "resolved_by": None, "retry_of": None, "version": 3,
-    "created_at": CREATED, "submitted_at": _SUBMITTED, "finished_at": None, "deadline_at": NEXT_DAY,
-    "due_at": _SUBMITTED + timedelta(minutes=1),
+    "metadata": {"order": "991"}, "resolved_by": None, "retry_of": None, "retry_root": None,
+    "version": 3, "created_at": CREATED, "submitted_at": _SUBMITTED, "finished_at": None,
+    "deadline_at": NEXT_DAY, "due_at": _SUBMITTED + timedelta(minutes=1),
 }  # fmt: skip
 JOB_EXAMPLE = job_json(_ROW, BASE) | {"input": EXAMPLE_INPUT}

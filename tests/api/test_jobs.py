@@ -216,6 +216,7 @@ async def test_the_same_work_is_not_retried_beside_a_live_or_successful_retry(
                 # A retry of the retry is the same work too.
                 second = (await api.post(f"/v1/jobs/{second}/retry", 202))["id"]
         assert (await api.post(f"/v1/jobs/{first}/retry", 409))["job_id"] == second
+        assert (await api.get(f"/v1/jobs/{second}"))["retry_root"] == first
         third = await api.post(f"/v1/jobs/{first}/retry", 202, {"again": True})
         numbers = {row["id"]: row["retry_number"] for row in await api.rows("job")}
         assert (third["retry_of"], sorted(filter(None, numbers.values()))) == (first, [1, 2, 3])

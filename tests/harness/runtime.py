@@ -152,14 +152,19 @@ def settings(folder: Path, **values: Any) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def open_harness(folder: Path, **values: Any) -> AsyncIterator[Harness]:
-    """Open a runtime without its workers: tests call `take` and `work` of the stages."""
+async def open_harness(
+    folder: Path, *, sockets: bool = False, **values: Any
+) -> AsyncIterator[Harness]:
+    """Open a runtime without its workers: tests call `take` and `work` of the stages.
+
+    With `sockets`, requests leave through the real client.
+    """
     clock, network = ManualClock(), FakeHttp()
     runtime = build(
         settings(folder, **values),
         clock=clock,
         rng=random.Random(1),
-        transport=httpx.MockTransport(network),
+        transport=None if sockets else httpx.MockTransport(network),
     )
     runtime.store.start()
     try:
