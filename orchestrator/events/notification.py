@@ -123,15 +123,7 @@ def _job(
         title=f"{notice.title}, after its deadline" if late else notice.title,
         summary=_text(_mapping(job.get("input")).get("prompt") or job.get("id"), TEXT_CAP),
         meaning=notice.meaning,
-        facts=_facts(
-            ("Model", _joined(job.get("model"), job.get("vendor"))),
-            ("Account", job.get("account")),
-            ("Length", _length(job, video)),
-            ("Took", _took(job)),
-            ("Your id", _own_id(job)),
-            ("Retry of", job.get("retry_of")),
-            ("Vendor's task", job.get("vendor_task_id") if notice.next_step or error else None),
-        ),
+        facts=_job_facts(job, video, with_task=bool(notice.next_step or error)),
         error=_text(error.get("vendor_message") or error.get("message"), TEXT_CAP),
         error_code=_joined(code, error.get("vendor_code")),
         next_step=(ADVICE.get(code, "") or notice.next_step).format(id=ident or "ID"),
@@ -145,22 +137,22 @@ def _job(
     )
 
 
+def _job_facts(job: Json, video: Json, *, with_task: bool) -> tuple[Fact, ...]:
+    own_id = job.get("external_task_id")
+    return _facts(
+        ("Model", _joined(job.get("model"), job.get("vendor"))),
+        ("Account", job.get("account")),
+        ("Video", _video(job, video)),
+        ("Took", _took(job)),
+        ("Your id", own_id if own_id != job.get("id") else None),
+        ("Retry of", job.get("retry_of")),
+        ("Vendor's task", job.get("vendor_task_id") if with_task else None),
+    )
+
+
 def _notice(message: Message, notice: Notice, about: Json, at: datetime | None) -> Notification:
-    since = untrusted.instant(about.get("since") or about.get("failing_since"))
-    until = untrusted.instant(about.get("paused_until"))
-    count = about.get("completions_without_push")
-    lasted = span((at - since).total_seconds()) if at and since and at > since else ""
+    words, since = _words(about, at), _since(about)
     ident, named = _text(about.get("id"), NAME_CAP), _text(about.get("name"), NAME_CAP)
-    address = _text(about.get("url"), FACT_CAP)
-    words = {
-        "id": ident or "ID",
-        "name": named or "NAME",
-        "url": address or "an address",
-        "lasting": _lasting(lasted, since),
-        "span": f" {lasted}" if lasted else " a moment",
-        "until": f", the first time at {clock_time(until)}" if until else "",
-        "count": str(count) if isinstance(count, int) else "Several",
-    }
     detail = about.get("disabled_reason") or about.get("message") or about.get("description")
     name = named or ident
     return Notification(
@@ -168,14 +160,13 @@ def _notice(message: Message, notice: Notice, about: Json, at: datetime | None) 
         severity=notice.severity,
         icon=notice.icon,
         title=notice.title.format_map(words),
-        summary=_text(detail or name, TEXT_CAP),
+        summary=_text(detail or ident, TEXT_CAP),
         meaning=notice.meaning.format_map(words),
         facts=_facts(
-            ("Name", named),
+            ("Account", named),
             ("Kind", about.get("kind")),
-            ("Address", address),
+            ("Address", about.get("url")),
             ("Since", clock_time(since) if since else ""),
-            ("Id", ident),
         ),
         next_step=notice.next_step.format_map(words),
         about=name,
@@ -183,6 +174,26 @@ def _notice(message: Message, notice: Notice, about: Json, at: datetime | None) 
         incident=_incident(message, about, name),
         is_over=notice.is_over,
     )
+
+
+def _since(about: Json) -> datetime | None:
+    return untrusted.instant(about.get("since") or about.get("failing_since"))
+
+
+def _words(about: Json, at: datetime | None) -> dict[str, str]:
+    """Return what the sentences of a notice name."""
+    since, until = _since(about), untrusted.instant(about.get("paused_until"))
+    lasted = span((at - since).total_seconds()) if at and since and at > since else ""
+    count = about.get("completions_without_push")
+    return {
+        "id": _text(about.get("id"), NAME_CAP) or "ID",
+        "name": _text(about.get("name"), NAME_CAP) or "NAME",
+        "url": _text(about.get("url"), FACT_CAP) or "an address",
+        "lasting": _lasting(lasted, since),
+        "span": f" {lasted}" if lasted else " a moment",
+        "until": f", the first time at {clock_time(until)}" if until else "",
+        "count": str(count) if isinstance(count, int) else "Several",
+    }
 
 
 def clock_time(at: datetime) -> str:
@@ -252,14 +263,12 @@ def _image(job: Json) -> str:
     return _web(_mapping(job.get("input")).get("image_url")) if job.get("output") else ""
 
 
-def _own_id(job: Json) -> Any:
-    return job.get("external_task_id") if job.get("external_task_id") != job.get("id") else None
-
-
-def _length(job: Json, video: Json) -> str:
-    seconds = untrusted.seconds(video.get("duration"))
-    size = _mapping(job.get("input")).get("resolution")
-    return _joined(f"{seconds:g} s" if seconds is not None else "", size)
+def _video(job: Json, video: Json) -> str:
+    """Return length and size: of the video, or else as they were asked for."""
+    asked = _mapping(job.get("input"))
+    made = untrusted.seconds(video.get("duration"))
+    seconds = untrusted.seconds(asked.get("duration")) if made is None else made
+    return _joined(f"{seconds:g} s" if seconds is not None else "", asked.get("resolution"))
 
 
 def _took(job: Json) -> str:
@@ -267,5 +276,5 @@ def _took(job: Json) -> str:
     finished = untrusted.instant(job.get("finished_at"))
     if created is None or finished is None:
         return ""
-    by = _text(job.get("resolved_by"), NAME_CAP)
+    by = _text(job.get("resolved_by"), NAME_CAP).replace("clock", "deadline")
     return span((finished - created).total_seconds()) + (f" ({by})" if by else "")

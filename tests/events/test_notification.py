@@ -33,7 +33,7 @@ def test_a_ready_video_says_what_was_asked_how_long_it_took_and_where_it_is() ->
     assert note.severity is Severity.GOOD
     assert note.facts == (
         Fact("Model", "kling-v3 · cloudsway"),
-        Fact("Length", "5.041 s · 1080p"),
+        Fact("Video", "5.041 s · 1080p"),
         Fact("Took", "2 min 14 s (push)"),
     )
     assert note.links == (Link("Watch video", "https://cdn/v.mp4"), Link("Timeline", PAGE))

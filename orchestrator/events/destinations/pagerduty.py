@@ -67,12 +67,13 @@ def _alert(note: Notification) -> Mapping[str, Any]:
     details = {fact.label: fact.value for fact in note.facts} | about | {"meaning": note.meaning}
     links = note.links_within(_URL_CAP)
     picture = note.image_within(_URL_CAP)
+    summary = " — ".join(filter(None, (note.title, note.error, note.summary)))
     alert: dict[str, Any] = {
         "client": "orchestrator",
         "links": [{"href": url, "text": label} for label, url in links],
         "images": [{"src": picture}] if picture.startswith("https://") else [],
         "payload": {
-            "summary": cut(note.text, _SUMMARY_CAP),
+            "summary": cut(summary, _SUMMARY_CAP),
             "source": note.about or "orchestrator",
             "severity": _SEVERITIES.get(note.severity, "info"),
             "class": note.type,

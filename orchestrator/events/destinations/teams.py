@@ -105,7 +105,7 @@ def _table(note: Notification) -> Json | None:
             "type": "TableRow",
             "cells": [
                 {"type": "TableCell", "items": [_text(fact.label, weight="Bolder")]},
-                {"type": "TableCell", "items": [_text(fact.value)]},
+                {"type": "TableCell", "items": [_text(fact.value, weight="Default")]},
             ],
         }
         for fact in note.facts

@@ -94,14 +94,14 @@ def _html(note: Notification) -> str:
     facts = [f"<b>{escape(label)}</b>: {escape(value)}" for label, value in note.facts]
     links = [f'<a href="{escape(url)}">{label}</a>' for label, url in note.links_within(_URL_CAP)]
     error = f"<b>{escape(note.error_code)}</b>: {escape(note.error)}" if note.error_code else ""
-    parts = (
-        f"<b>{escape(note.heading)}</b>",
-        f"<blockquote>{escape(note.summary)}</blockquote>" if note.summary else "",
-        escape(note.meaning),
-        "\n".join(facts),
-        error,
-        f"<b>What to do</b>: {escape(note.next_step)}" if note.next_step else "",
-        " · ".join(links),
-        f"<code>{escape(note.about)}</code>" if note.about else "",
+    blocks = (
+        (f"<b>{escape(note.heading)}</b>", _quote(note), escape(note.meaning)),
+        facts,
+        (error, f"<b>What to do</b>: {escape(note.next_step)}" if note.next_step else ""),
+        (" · ".join(links), f"<code>{escape(note.about)}</code>" if note.about else ""),
     )
-    return "\n".join(filter(None, parts))
+    return "\n\n".join(filter(None, ("\n".join(filter(None, block)) for block in blocks)))
+
+
+def _quote(note: Notification) -> str:
+    return f"<blockquote>{escape(note.summary)}</blockquote>" if note.summary else ""
