@@ -19,8 +19,9 @@ Folders, lowest layer first. A folder imports only from folders above it in this
     simulator    vendors and a subscriber that misbehave on request; no imports of ours
 
 Public are `orchestrator.client`, `orchestrator.embed`, `orchestrator.schemas`,
-`orchestrator.vendors` and `orchestrator.events.destinations`: the names in their `__all__`.
-Everything else is private and may change in any release. CONTRIBUTING.md has the rules.
+`orchestrator.vendors`, `orchestrator.events.destinations` and `orchestrator.events.notification`:
+the names in their `__all__`. Everything else is private and may change in any release.
+CONTRIBUTING.md has the rules.
 """
 
 __all__ = ["__version__"]

@@ -166,7 +166,7 @@ def _notice(message: Message, notice: Notice, about: Json, at: datetime | None) 
             ("Account", named),
             ("Kind", about.get("kind")),
             ("Address", about.get("url")),
-            ("Since", clock_time(since) if since else ""),
+            ("Since", _clock_time(since) if since else ""),
         ),
         next_step=notice.next_step.format_map(words),
         about=name,
@@ -191,12 +191,12 @@ def _words(about: Json, at: datetime | None) -> dict[str, str]:
         "url": _text(about.get("url"), FACT_CAP) or "an address",
         "lasting": _lasting(lasted, since),
         "span": f" {lasted}" if lasted else " a moment",
-        "until": f", the first time at {clock_time(until)}" if until else "",
+        "until": f", the first time at {_clock_time(until)}" if until else "",
         "count": str(count) if isinstance(count, int) else "Several",
     }
 
 
-def clock_time(at: datetime) -> str:
+def _clock_time(at: datetime) -> str:
     """Return an instant to read: `2026-11-20 10:00 UTC`."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
@@ -213,7 +213,7 @@ def _incident(message: Message, about: Json, name: str) -> str:
 
 
 def _lasting(lasted: str, since: datetime | None) -> str:
-    started = f"since {clock_time(since)}" if since else ""
+    started = f"since {_clock_time(since)}" if since else ""
     return f" for {lasted}, {started}" if lasted else f" {started}".rstrip()
 
 

@@ -60,6 +60,7 @@ KNOWN = {
         "ShareLink": "docs/test_blocks.py",
         "a CloudEvent": "docs/test_blocks.py",
         "a sample": "docs/test_plugins.py",
+        "a subscriber": "docs/test_chat.py",
     },
     "mermaid": dict.fromkeys(("a sequence", "job states", "tables"), "docs/test_diagrams.py"),
     "text": {"": ""},

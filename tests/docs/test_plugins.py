@@ -2,7 +2,7 @@
 
 This runs what the pages recommend, without placing the files in their folders:
 .venv/bin/pytest tests/vendors/test_contract.py tests/vendors/test_field_mapping.py -k acme
-.venv/bin/pytest tests/events/test_destinations.py -k discord
+.venv/bin/pytest tests/events/test_destinations.py -k mattermost
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ def test_the_plug_ins_on_the_pages_import_only_the_public_surface() -> None:
     assert imports("python", "as a destination") == {
         "orchestrator",
         "orchestrator.events.destinations",
+        "orchestrator.events.notification",
     }
 
 
@@ -113,18 +114,20 @@ def test_every_request_mapping_on_the_page_passes_the_contract_suite(acme: str) 
 def test_the_destination_on_the_page_passes_the_contract_suite(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kind = named("python", "as a destination")["Discord"]()
-    monkeypatch.setattr(test_destinations, "KINDS", {**destinations.load(), "discord": kind})
+    kind = named("python", "as a destination")["Mattermost"]()
+    monkeypatch.setattr(test_destinations, "KINDS", {**destinations.load(), "mattermost": kind})
     test_destinations.test_the_folder_is_the_registry()
     for event in EventType:
         for data in (test_destinations.JOB, test_destinations.FAILED, *test_destinations.FLAWS):
             test_destinations.test_every_event_becomes_one_post_of_json_to_the_address(
-                "discord", event, data
+                "mattermost", event, data
             )
-    test_destinations.test_signed_kinds_sign_and_others_do_not("discord")
-    test_destinations.test_options_accept_their_words_alone("discord")
+    test_destinations.test_signed_kinds_sign_and_others_do_not("mattermost")
+    test_destinations.test_options_accept_their_words_alone("mattermost")
     for text in ("", "@everyone <!here>", "\x00\ud83d", "🐈" * 5000):
-        test_destinations.test_no_text_breaks_a_request.hypothesis.inner_test("discord", text, text)
+        test_destinations.test_no_text_breaks_a_request.hypothesis.inner_test(
+            "mattermost", text, text
+        )
     for status, verdict in (
         (204, "delivered"),
         (404, "gone"),

@@ -179,7 +179,7 @@ class HttpDestination(Destination):
         return classify(response.status_code)
 
     def wait(self, response: httpx.Response) -> float | None:
-        """Return the seconds that a failed response asks to wait, besides its `Retry-After`."""
+        """Return the seconds that a failed response asks to wait, apart from its `Retry-After`."""
         del response
         return None
 

@@ -3,8 +3,8 @@
 https://open.dingtalk.com/document/orgapp/custom-robots-send-group-messages and
 https://open.dingtalk.com/document/orgapp/customize-robot-security-settings: 20 messages a minute,
 then none for ten minutes; errors are 200 with an `errcode`; a message may have 20 KB. Its Markdown
-has no escapes, so characters of markup are shown by their full-width forms. Someone is mentioned
-only by the field `at`. A robot that asks for a keyword can use `orchestrator`.
+has no escapes, so characters of markup are shown by their full-width forms. A mention needs the
+field `at`. A robot that asks for a keyword can use `orchestrator`.
 """
 
 from __future__ import annotations
