@@ -42,7 +42,7 @@ def _encoded(url: str, table: Mapping[int, str]) -> str:
 _FULL_WIDTH = {ord(char): ord(char) + 0xFEE0 for char in string.punctuation}
 #: Characters of Markdown, mentions and HTML, and what begins a list or underlines a heading. An
 #: underscore within a word, as in an id, is none.
-_MARKDOWN = re.compile(r"[#*<>\[\]`~@&\\]|(?<!\w)_|_(?!\w)|^(?:[-+=]+|[0-9]+[.)])(?!\S)")
+_MARKDOWN = re.compile(r"[#*<>\[\]`~@&\\]|(?<![^\W_])_+|_+(?![^\W_])|^(?:[-+=]+|[0-9]+[.)])(?!\S)")
 
 
 def full_width(text: str) -> str:
