@@ -104,9 +104,9 @@ def _lines(note: Notification, *, with_title: bool) -> list[str]:
     lines = [
         note.title if with_title else "",
         note.summary,
+        note.meaning,
         f"{note.error_code}: {note.error}" if note.error_code else "",
         f"What to do: {note.next_step}" if note.next_step else "",
-        note.meaning,
         *(f"{fact.label}: {fact.value}" for fact in note.facts),
         note.about,
     ]

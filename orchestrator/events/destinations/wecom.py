@@ -57,10 +57,10 @@ def _lines(note: Notification) -> list[str]:
     lines = [
         f'### <font color="{colour}">{_safe(note.heading)}</font>',
         f"> {_safe(note.summary)}" if note.summary else "",
+        _safe(note.meaning),
         error,
         *links,
         f"**What to do**: {_safe(note.next_step)}" if note.next_step else "",
-        _safe(note.meaning),
         *(f"{fact.label}: {full_width(cut(fact.value, _FACT_CAP))}" for fact in note.facts),
         full_width(note.about),
     ]
