@@ -100,7 +100,7 @@ def build(
         publishers=PublisherPool(BrokerLoop(policy), settings.ca_file),
         address_policy=policy,
         vendors=vendors,
-        destinations=destinations.load(),
+        destinations={kind: one.configured(settings) for kind, one in destinations.load().items()},
         orders=OrderBuilder(keys, settings.base_url),
         share_links=ShareLinks(keys, settings.base_url, settings.dashboard),
         metrics=metrics,

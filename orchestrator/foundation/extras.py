@@ -36,8 +36,12 @@ SERVER: Final = (
 EXTRAS: Final = {
     "server": SERVER,
     "demo": (*SERVER, "standardwebhooks"),
-    # Kinds of subscribers, each with the client of its broker.
+    # Kinds of subscribers, each with its client.
+    "apprise": (*SERVER, "apprise"),
+    "email": (*SERVER, "aiosmtplib"),
+    "kafka": (*SERVER, "aiokafka"),
     "nats": (*SERVER, "nats"),
+    "rabbitmq": (*SERVER, "aio_pika"),
     "redis": (*SERVER, "redis"),
 }
 _POSIX = (

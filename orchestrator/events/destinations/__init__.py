@@ -19,9 +19,12 @@ from datetime import datetime
 from enum import StrEnum
 from functools import cache, lru_cache
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
+
+if TYPE_CHECKING:
+    from orchestrator.foundation.settings import Settings
 
 __all__ = [
     "Connection",
@@ -157,6 +160,11 @@ class Destination(ABC):
     credentials: ClassVar[Mapping[str, Option]] = {}
     #: The extra of the distribution that brings its library; empty: none is needed.
     extra: ClassVar[str] = ""
+
+    def configured(self, settings: Settings) -> Destination:
+        """Return this kind as the settings configure it."""
+        del settings
+        return self
 
     def recognizes(self, address: str) -> bool:
         """Return whether an address is unmistakably of this kind."""

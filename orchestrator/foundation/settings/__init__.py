@@ -23,6 +23,7 @@ from orchestrator.foundation.masking import MASK, without_password
 from orchestrator.foundation.settings import key_file, sources
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.settings.dashboard import Dashboard
+from orchestrator.foundation.settings.email import Email
 from orchestrator.foundation.settings.error_messages import (
     KeyPath,
     annotation_at,
@@ -59,6 +60,8 @@ class Settings(BaseSettings):
     database_url: DatabaseUrl = "sqlite:///orchestrator.db"
     secret_keys: list[SecretKey] = []
     allow_private: list[Cidr] = []
+    #: Subscribers of the kind `apprise`, whose connections the address policy does not see.
+    allow_apprise: bool = False
     #: A PEM file of authorities that egress trusts in addition to those of the system.
     ca_file: Annotated[str, Field(min_length=1)] | None = None
     api_keys: list[BootstrapKey] = []
@@ -88,6 +91,7 @@ class Settings(BaseSettings):
     #: Limits of the HTTP server.
     http: Http = Http()
     dashboard: Dashboard = Dashboard()
+    email: Email = Email()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     #: The TOML file that was read, and when.
@@ -125,7 +129,7 @@ class Settings(BaseSettings):
 
     def redacted(self) -> dict[str, object]:
         """Return all settings for display, secrets and passwords masked."""
-        return {key: _masked(value) for key, value in self.model_dump().items()}
+        return {key: _masked(value) for key, value in self.model_dump(by_alias=True).items()}
 
     def risks(self) -> list[str]:
         """Return a sentence for each setting that is allowed but unsafe."""
@@ -143,7 +147,7 @@ class Settings(BaseSettings):
     @property
     def toml_with_secrets(self) -> Path | None:
         """The TOML file that was read, if a secret comes from it."""
-        names = secret_names(self.model_dump()) if self._file else ()
+        names = secret_names(self.model_dump(by_alias=True)) if self._file else ()
         found = any(self._origins.get(name) == str(self._file) for name in names)
         return self._file if found else None
 
@@ -160,7 +164,8 @@ class Settings(BaseSettings):
 
     def origins(self) -> dict[str, str]:
         """Return the origin of each dotted key: a flag, a variable, a file, or `default`."""
-        return {key: self._origins.get(key, "default") for key in _dotted(self.model_dump())}
+        keys = _dotted(self.model_dump(by_alias=True))
+        return {key: self._origins.get(key, "default") for key in keys}
 
 
 def load(config: Path | None = None, **flags: object) -> Settings:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 KeyPath = tuple[str, ...]
@@ -21,13 +22,18 @@ def annotation_at(model: type[BaseModel], path: KeyPath) -> object:
     for part in path:
         here = _bare(here)
         if _is_model(here):
-            field = here.model_fields.get(part)
+            field = _fields(here).get(part)
             here = field.annotation if field else None
         elif typing.get_origin(here) is dict:
             here = typing.get_args(here)[1]
         else:
             return None
     return _bare(here)
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return the fields of a model by the name that a reader writes."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def shape_of(model: type[BaseModel], path: KeyPath) -> str:
@@ -65,7 +71,7 @@ def _message(model: type[BaseModel], path: KeyPath, detail: ErrorDetails) -> str
 
 def _unknown(model: type[BaseModel], path: KeyPath) -> str:
     parent = annotation_at(model, path[:-1])
-    known = list(parent.model_fields) if _is_model(parent) else []
+    known = list(_fields(parent)) if _is_model(parent) else []
     nearest = difflib.get_close_matches(path[-1], known, n=1, cutoff=0)
     if not nearest:
         return "not known"
