@@ -166,7 +166,8 @@ def test_the_cloudevent_is_what_the_webhook_destination_sends(block: Block) -> N
         "sequence": 3,
         "data": given["data"],
     }
-    sent = Message(given["id"], given["type"], json.dumps(event).encode(), datetime.now(UTC))
+    body, job_id = json.dumps(event).encode(), given["data"]["id"]
+    sent = Message(given["id"], given["type"], body, datetime.now(UTC), job_id)
     options = {"format": "cloudevents"}
     target = Target("https://my.app/events", [webhook_secret("docs")], options=options)
     request = Webhook().request(target, sent)

@@ -25,6 +25,7 @@ from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import Settings, load
 from orchestrator.foundation.settings.accounts import Account, Poll
 from orchestrator.foundation.settings.dashboard import Dashboard
+from orchestrator.foundation.settings.email import Email
 from orchestrator.foundation.settings.http import Http
 from orchestrator.foundation.states import EventType, JobState
 from orchestrator.vendors.order import Input
@@ -59,7 +60,8 @@ def defaults(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
     for name, field in model.model_fields.items():
         value = field.get_default(call_default_factory=True)
         plain = value.get_secret_value() if hasattr(value, "get_secret_value") else value
-        found[f"{prefix}{name}"] = "required" if field.is_required() else default(plain)
+        shown = "required" if field.is_required() else default(plain)
+        found[f"{prefix}{field.alias or name}"] = shown
     return found
 
 
@@ -71,6 +73,7 @@ def test_the_configuration_page_lists_every_setting_with_its_default() -> None:
         defaults(Settings)
         | defaults(Http, "http.")
         | defaults(Dashboard, "dashboard.")
+        | defaults(Email, "email.")
         | defaults(Account, "accounts.X.")
         | defaults(Poll, "accounts.X.poll.")
     )

@@ -18,10 +18,16 @@ from orchestrator import __version__
 from orchestrator.events import destinations
 from orchestrator.events.destinations import Destination, HttpDestination, Message, Target, post
 from orchestrator.events.destinations.webhook import is_ours
+from orchestrator.foundation.settings import Settings
+from orchestrator.foundation.settings.email import Email
 from orchestrator.foundation.signing import standard_webhooks
 from orchestrator.foundation.states import EventType
 
-KINDS = destinations.load()
+SETTINGS = Settings(
+    allow_apprise=True,
+    email=Email.model_validate({"smtp_url": "smtps://mail.example.com", "from": "a@example.com"}),
+)
+KINDS = {kind: one.configured(SETTINGS) for kind, one in destinations.load().items()}
 ALL = pytest.mark.parametrize("kind", sorted(KINDS))
 HTTP = pytest.mark.parametrize(
     "kind", sorted(kind for kind, one in KINDS.items() if isinstance(one, HttpDestination))
@@ -81,6 +87,7 @@ CREDENTIALS = {
     "lark": {"secret": "lark-signing-secret"},
     "dingtalk": {"secret": "SEC0123456789abcdef"},
     "ntfy": {"token": "tk_0123456789abcdef"},
+    "sqs": {"access_key_id": "AKIDEXAMPLE", "secret_access_key": "wJalrXUtnFEMI"},
 }
 
 

@@ -43,6 +43,11 @@ class Sqs(HttpDestination):
     options: ClassVar[Mapping[str, Option]] = {
         "region": Option("Its region, if the URL does not name it.", pattern="[a-z0-9-]{1,32}")
     }
+    credentials: ClassVar[Mapping[str, Option]] = {
+        "access_key_id": Option("The id of an access key.", pattern="[!-~]{1,128}", required=True),
+        "secret_access_key": Option("Its secret.", pattern="[!-~]{1,256}", required=True),
+        "session_token": Option("The token of temporary credentials.", pattern="[!-~]{1,4096}"),
+    }
 
     def recognizes(self, address: str) -> bool:
         return _AMAZON.fullmatch(urlsplit(address).hostname or "") is not None
