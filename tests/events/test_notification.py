@@ -12,7 +12,7 @@ from orchestrator.api.openapi.examples import DATA
 from orchestrator.cli import app
 from orchestrator.events.notices import ADVICE
 from orchestrator.events.notification import Fact, Link, Severity, notification
-from orchestrator.foundation.markup import markup_url
+from orchestrator.foundation.markup import markup_url, valid_url
 from orchestrator.foundation.states import EventType
 from tests.events.test_destinations import FAILED, FLAWS, JOB, message
 
@@ -140,3 +140,8 @@ def test_an_address_within_markup_cannot_end_it() -> None:
     assert markup_url('https://a/b?c=(d)&e=[f]<g>"`') == (
         "https://a/b?c=%28d%29&e=%5Bf%5D%3Cg%3E%22%60"
     )
+
+
+def test_a_web_address_is_one_by_its_grammar() -> None:
+    assert valid_url("https://cdn/a|b%2F%#c#d") == "https://cdn/a%7Cb%2F%25#c%23d"
+    assert valid_url("http://[::1]:8000/(a)?b='c'@") == "http://[::1]:8000/(a)?b='c'@"

@@ -312,7 +312,26 @@ def test_telegram_has_its_token_in_the_path_alone() -> None:
     assert request.url.path == "/T0/B0/secret/bot123456:AAh-not-a-real-token/sendMessage"
     sent = json.loads(request.content)
     assert (sent["chat_id"], sent["message_thread_id"]) == ("@renders", 7)
-    assert sent["link_preview_options"]["url"] == "https://cdn/v.jpg"
+    assert sent["link_preview_options"] == {"is_disabled": True}
+
+
+@pytest.mark.parametrize(
+    ("url", "is_used"),
+    [
+        ("https://cdn.example.com/v.jpg?a=1", True),
+        ("https://xn--bcher-kva.example:8443", True),
+        ("https://my_bucket.example.com/v.jpg", False),
+        ("http://localhost:8000/v.jpg", False),
+        ("http://127.0.0.1/v.jpg", False),
+        ("http://[::1]/v.jpg", False),
+    ],
+)
+def test_a_picture_that_would_fail_the_message_is_left_out(url: str, is_used: bool) -> None:
+    job = JOB | {"output": {"videos": [{"url": url}], "images": [{"url": url}]}}
+    preview = sent_by("telegram", "job.succeeded", job)["link_preview_options"]
+    (embed,) = sent_by("discord", "job.succeeded", job)["embeds"]
+    assert (preview.get("url") == url) is is_used
+    assert ("thumbnail" in embed, "url" in embed) == (is_used, is_used)
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,11 @@ def test_a_url_that_slack_refuses_gets_no_button() -> None:
 
 HOSTILE = st.one_of(
     st.text(max_size=4000),
-    st.lists(st.sampled_from(["<!channel>", "<@U1>", "<", "&", ">", "\n", "a"])).map("".join),
+    st.lists(
+        st.sampled_from(
+            ["<!channel>", "<@U1>", "<", "&", ">", "\n", "a", "*", "_", "~", "`", " ", "_b_"]
+        )
+    ).map("".join),
 )
 
 
@@ -121,6 +125,9 @@ def test_no_prompt_mentions_anyone_or_breaks_the_layout(prompt: str, why: str) -
     sent = slack("job.failed", job)
     texts = [sent["text"], *_texts(sent["blocks"])]
     assert not any(re.search(r"<(?!!date\^)", text) for text in texts)
+    # What is bold is ours; the rest has no emphasis and no code.
+    plain = [re.sub(r"(?m)^\*([^*\n]*)\*", r"\1", text) for text in texts]
+    assert not any(re.search(r"[*~`]|(?<!\w)_(?=\w)", text) for text in plain)
 
 
 def _texts(value: Any) -> list[str]:

@@ -2,7 +2,7 @@
 
 https://discord.com/developers/docs/resources/webhook#execute-webhook, and for the limits
 https://discord.com/developers/docs/resources/message#embed-object-embed-limits: 256 characters for
-a title, 4096 for a description, 6000 in all.
+a title, 4096 for a description, 6000 in all. A URL that it finds malformed fails the message.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from orchestrator.events.http_kinds import json_answer, post_json, wait_of
 from orchestrator.events.notification import Notification, Severity, notification
 from orchestrator.foundation.clock import rfc3339
 from orchestrator.foundation.errors import ConfigError
-from orchestrator.foundation.markup import cut, markup_url
+from orchestrator.foundation.markup import cut, has_public_name, markup_url
 
 #: Characters of a URL in a field of its own, and of one within the text.
 _URL_CAP, _SHORT_URL = 2048, 400
@@ -95,9 +95,9 @@ def _embed(note: Notification) -> Mapping[str, Any]:
         ],
         "footer": {"text": note.about or "orchestrator"},
     }
-    if found := note.links_within(_URL_CAP):
+    if (found := note.links_within(_URL_CAP)) and has_public_name(found[0].url):
         embed["url"] = found[0].url
-    if picture := note.image_within(_URL_CAP):
+    if has_public_name(picture := note.image_within(_URL_CAP)):
         embed["thumbnail"] = {"url": picture}
     if note.at:
         embed["timestamp"] = rfc3339(note.at)

@@ -3,7 +3,9 @@
 https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks and
 https://docs.slack.dev/reference/block-kit/blocks for the limits: 3000 characters for a section,
 2000 for a field. Texts of callers and vendors are escaped and marked `verbatim`: a prompt can
-neither mention a channel nor become a link.
+neither mention a channel nor become a link. Emphasis has no escapes. An accessory that cannot be
+fetched is a broken icon, while an image block would fail the message:
+https://github.com/slackapi/java-slack-sdk/issues/1396
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from orchestrator.events.destinations import (
 from orchestrator.events.http_kinds import post_json
 from orchestrator.events.notification import Notification, notification
 from orchestrator.foundation.clock import epoch_ms
+from orchestrator.foundation.markup import plain
 
 Json = dict[str, Any]
 
@@ -97,7 +100,7 @@ def _date(at: datetime) -> str:
 
 
 def _safe(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _mrkdwn(text: str) -> Json:

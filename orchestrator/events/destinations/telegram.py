@@ -24,6 +24,7 @@ from orchestrator.events.destinations import (
 from orchestrator.events.http_kinds import json_answer, post_json, wait_of
 from orchestrator.events.notification import Notification, Severity, notification
 from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.markup import has_public_name
 
 _URL_CAP = 2000
 #: The bot was blocked or removed from the chat; its token was revoked, or is none.
@@ -85,7 +86,7 @@ class Telegram(HttpDestination):
 
 
 def _preview(note: Notification) -> Mapping[str, Any]:
-    if picture := note.image_within(_URL_CAP):
+    if has_public_name(picture := note.image_within(_URL_CAP)):
         return {"url": picture, "prefer_small_media": True, "show_above_text": False}
     return {"is_disabled": True}
 
