@@ -4,8 +4,7 @@
 among the events of its job), `partitionkey` (its job) and `traceparent`:
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
 https://github.com/cloudevents/spec/tree/main/cloudevents/extensions
-A kind sends it in the structured mode of its binding; one that prefers the binary mode takes
-`cloudevent` and `as_text`.
+A kind sends it in the structured mode of its binding; one with a binary mode takes `binary`.
 """
 
 from __future__ import annotations
@@ -59,9 +58,19 @@ def cloudevent(message: Message) -> dict[str, Any]:
     return found | {"data": data}
 
 
-def as_text(attribute: object) -> str:
-    """Return the value of an attribute as a header of the binary mode has it."""
-    return str(attribute).lower() if isinstance(attribute, bool) else str(attribute)
+def binary(message: Message) -> tuple[dict[str, str], bytes]:
+    """Return the attributes of a CloudEvent as text, and its data, for a binding's binary mode.
+
+    Without `datacontenttype`, which is the content type of the message.
+    """
+    found = cloudevent(message)
+    data = encode(found.pop("data"))
+    del found["datacontenttype"]
+    return {name: _text(value) for name, value in found.items() if value is not None}, data
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _standard(message: Message) -> Encoded:

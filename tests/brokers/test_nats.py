@@ -243,7 +243,13 @@ def test_an_address_has_a_subject_without_wildcards(path: str, is_subject: bool)
         Nats().check_address(f"nats://nats.example.com:4222/{path}")
 
 
-def test_secrets_do_not_belong_into_an_address() -> None:
+async def test_the_user_may_stand_in_the_address(nats: NatsServer, pool: PublisherPool) -> None:
+    await nats.prepare()
+    to = Target(f"nats://app@127.0.0.1:{nats.port}/video.events", credentials={"password": "right"})
+    assert await publish(pool, nats, event(), to) == "stream TESTS, sequence 1"
+
+
+def test_a_password_does_not_belong_into_an_address() -> None:
     with pytest.raises(ConfigError, match="credentials"):
         Nats().check_address("nats://user:password@nats.example.com/video")
 

@@ -77,7 +77,7 @@ async def test_a_user_without_the_right_is_named(redis: RedisServer, pool: Publi
     error = await failed(pool, redis, reader)
     assert (error.code, error.result) == ("credentials_refused", R.SHORTLY)
     # No other command is needed.
-    writer = Target(address, credentials={"username": "writer", "password": "right"})
+    writer = Target(address.replace("//", "//writer@"), credentials={"password": "right"})
     await publish(pool, redis, event(), writer)
     error = await failed(pool, redis, Target(address))
     assert error.code == "credentials_refused"

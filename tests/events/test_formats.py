@@ -68,5 +68,14 @@ def test_a_flawed_event_has_the_attributes_that_it_can_have(body: dict[str, Any]
     assert made.keys() & {"subject", "sequence", "partitionkey", "traceparent", "late"} == set()
 
 
-def test_attributes_as_text() -> None:
-    assert [formats.as_text(one) for one in (True, "a", 3)] == ["true", "a", "3"]
+def test_the_binary_mode_has_attributes_as_text_beside_the_data() -> None:
+    attributes, data = formats.binary(with_members(late=True))
+    assert json.loads(data) == JOB
+    assert attributes == {
+        "specversion": "1.0", "id": "evt_1", "source": "orchestrator", "type": "job.succeeded",
+        "time": "2026-11-20T10:02:14.000Z", "subject": JOB["id"], "sequence": "0000000003",
+        "partitionkey": JOB["id"], "late": "true",
+    }  # fmt: skip
+    flawed = replace(message(), body=b"{}")
+    assert formats.binary(flawed)[1] == b"null"
+    assert "time" not in formats.binary(flawed)[0]

@@ -54,7 +54,7 @@ class Nats(Publisher):
     extra: ClassVar[str] = "nats"
     options: ClassVar[Mapping[str, Option]] = {"format": formats.OPTION}
     credentials: ClassVar[Mapping[str, Option]] = {
-        "username": Option("The user, with its password."),
+        "username": Option("The user, also of the address, with its password."),
         "password": Option("The password of the user."),
         "token": Option("An authentication token."),
         "secret": Option("An nkey seed, or the content of a .creds file.", pattern=_CREDENTIALS),
@@ -64,8 +64,8 @@ class Nats(Publisher):
         return address.lower().startswith("nats://")
 
     def check_address(self, address: str) -> None:
-        if httpx.URL(address).userinfo:
-            raise ConfigError("user, password and token belong into `credentials`")
+        if httpx.URL(address).password:
+            raise ConfigError("a password belongs into `credentials`")
         if not _SUBJECT.fullmatch(_subject(address)):
             raise ConfigError(f"the path is not a subject; an address is {self.example}")
 
@@ -100,7 +100,7 @@ class Nats(Publisher):
                 closed_cb=made.on_closed,
                 error_cb=made.on_error,
                 lame_duck_mode_cb=made.on_closed,
-                **_login(target.credentials),
+                **_login({"username": url.username, **target.credentials}),
             )
             await made.listen()
         except BaseException as error:
@@ -205,8 +205,8 @@ def _login(credentials: Mapping[str, str]) -> dict[str, Any]:
         )
     if token := credentials.get("token"):
         return {"token": token}
-    names = {"user": "username", "password": "password"}
-    return {name: credentials[known] for name, known in names.items() if known in credentials}
+    user, password = credentials.get("username"), credentials.get("password")
+    return {"user": user, "password": password} if user else {}
 
 
 def _require_tls(client: Client) -> None:

@@ -64,7 +64,7 @@ class Redis(Publisher):
         ),
     }
     credentials: ClassVar[Mapping[str, Option]] = {
-        "username": Option("The user; without it, the default user."),
+        "username": Option("The user, also of the address; without it, the default user."),
         "password": Option("The password of the user."),
     }
 
@@ -73,8 +73,8 @@ class Redis(Publisher):
 
     def check_address(self, address: str) -> None:
         url = httpx.URL(address)
-        if url.userinfo:
-            raise ConfigError("user and password belong into `credentials`")
+        if url.password:
+            raise ConfigError("a password belongs into `credentials`")
         if not url.params.get("stream") or not re.fullmatch(r"/?\d{0,5}", url.path):
             raise ConfigError(f"an address is {self.example}")
 
@@ -199,7 +199,7 @@ def _client(target: Target, tls: ssl.SSLContext) -> Client:
         host=url.host,
         port=url.port or _PORT,
         db=int(url.path.strip("/") or 0),
-        username=target.credentials.get("username"),
+        username=target.credentials.get("username") or url.username or None,
         password=target.credentials.get("password"),
         # Beside AUTH and XADD no command has to be permitted.
         protocol=2,
