@@ -43,6 +43,7 @@ KNOWN = {
         "with a service": "docs/test_service.py",
         "as a vendor": "docs/test_plugins.py",
         "as a destination": "docs/test_plugins.py",
+        "as a consumer": "brokers/test_examples.py",
         "as an application": "docs/test_embedding.py",
     },
     "js": {
@@ -163,11 +164,11 @@ def test_the_cloudevent_is_what_the_webhook_destination_sends(block: Block) -> N
         "type": given["type"],
         "timestamp": given["time"],
         "id": given["id"],
-        "sequence": 3,
+        "sequence": int(given["sequence"]),
         "data": given["data"],
     }
-    body, job_id = json.dumps(event).encode(), given["data"]["id"]
-    sent = Message(given["id"], given["type"], body, datetime.now(UTC), job_id)
+    body, at, job = json.dumps(event).encode(), datetime.now(UTC), given["partitionkey"]
+    sent = Message(given["id"], given["type"], body, at, job)
     options = {"format": "cloudevents"}
     target = Target("https://my.app/events", [webhook_secret("docs")], options=options)
     request = Webhook().request(target, sent)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis as Client
 
 _PORT: Final = 6379
+#: Seconds in which a connection closes.
+_CLOSE_WITHIN: Final = 0.5
 #: Commands that are sent together.
 _BATCH: Final = 256
 #: The first version with `XADD ... IDMP`.
@@ -131,13 +133,16 @@ class _Pipelined(Connection):
         self._is_open = False
         if self._sending is not None:
             self._sending.cancel()
-            await asyncio.wait([self._sending])
+            # The library may lose a cancellation between two commands.
+            await asyncio.wait([self._sending], timeout=_CLOSE_WITHIN)
         await self._client.aclose()
 
     async def _send(self) -> None:
         batch: list[tuple[Publication, asyncio.Future[str]]] = []
         try:
             while self._waiting:
+                if not self._is_open:
+                    raise ConnectionResetError("the connection was closed")
                 batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
                 # Those that were given up meanwhile may no longer leave.
                 batch = [one for one in batch if not one[1].done()]
