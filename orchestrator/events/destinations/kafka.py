@@ -28,7 +28,6 @@ from orchestrator.events.destinations import (
     Target,
 )
 from orchestrator.foundation.errors import ConfigError
-from orchestrator.foundation.json_codec import encode
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaProducer
@@ -74,10 +73,8 @@ class Kafka(Publisher):
         """Return the record: without `format`, the event as it is, with its id as a header."""
         body, headers = message.body, {"ce_id": message.event_id}
         if target.options.get("format") == "cloudevents":
-            attributes = formats.cloudevent(message)
-            body = encode(attributes.pop("data"))
-            del attributes["datacontenttype"]
-            headers = {f"ce_{name}": formats.as_text(one) for name, one in attributes.items()}
+            attributes, body = formats.binary(message)
+            headers = {f"ce_{name}": value for name, value in attributes.items()}
         headers["content-type"] = "application/json"
         return Publication(message.event_id, _topic(target), body, headers, key=message.job_id)
 
