@@ -131,7 +131,20 @@ Globs = Annotated[
 #: Its values are not validated as JSON: they were parsed from it.
 Metadata = Annotated[dict[str, Any], Field(max_length=50), AfterValidator(_check_metadata)]
 Headers = Annotated[dict[str, str], Field(max_length=20), AfterValidator(_check_headers)]
-Options = Annotated[dict[str, Annotated[str, Text(max_length=64)]], Field(max_length=20)]
+Address = Annotated[
+    Url, Field(description="Of the form of its kind: `GET /v1/destinations` has examples.")
+]
+Options = Annotated[
+    dict[str, Annotated[str, Text(max_length=512)]],
+    Field(max_length=20, description="Of its kind: `GET /v1/destinations` lists them."),
+]
+Credentials = Annotated[
+    dict[str, Annotated[str, Text(max_length=4096)]],
+    Field(
+        max_length=20,
+        description="Secrets of its kind, stored encrypted: they are never shown again.",
+    ),
+]
 Description = Annotated[str, Text(max_length=500)]
 Rate = Annotated[float, Field(gt=0, le=10_000)]
 #: The minimum is about one in 17 minutes: a replay with a lower rate would never end.

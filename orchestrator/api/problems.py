@@ -124,8 +124,12 @@ def invalid_field(pointer: str, code: str, message: str) -> Problem:
 
 def _pointer(location: Sequence[int | str]) -> str:
     """Return a JSON pointer (RFC 6901)."""
-    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
-    return "".join("/" + part for part in parts)[:_POINTER_CAP]
+    return "".join("/" + pointer_part(str(part)) for part in location)[:_POINTER_CAP]
+
+
+def pointer_part(name: str) -> str:
+    """Return the name of a field as a part of a JSON pointer."""
+    return name.replace("~", "~0").replace("/", "~1")
 
 
 def problem_response(

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validat
 from orchestrator.api import problems
 from orchestrator.api.auth.api_keys import Scope
 from orchestrator.api.fields import (
+    Address,
+    Credentials,
     Description,
     Globs,
     Headers,
@@ -136,14 +138,19 @@ class Upload(Body):
 class NewSubscriber(Body):
     """`POST /v1/subscribers`."""
 
-    kind: Name = "webhook"
-    url: Url
+    kind: Annotated[
+        Name | None, Field(description="Absent: as the address shows, or `webhook`.")
+    ] = None
+    url: Address
     types: Globs = list(FINAL_EVENTS)
     description: Description = ""
     headers: Headers = {}
     options: Options = {}
+    credentials: Credentials = {}
     rate_limit: Rate | None = None
-    max_in_flight: InFlight = 8
+    max_in_flight: Annotated[InFlight | None, Field(description="Absent: as the kind has it.")] = (
+        None
+    )
 
 
 class SubscriberChange(Body):
@@ -151,11 +158,12 @@ class SubscriberChange(Body):
 
     model_config = ConfigDict(json_schema_extra=_without_defaults)
 
-    url: Url = ""
+    url: Address = ""
     types: Globs = []
     description: Description = ""
     headers: Headers = {}
     options: Options = {}
+    credentials: Credentials = {}
     rate_limit: Rate | None = None
     max_in_flight: InFlight = 8
 

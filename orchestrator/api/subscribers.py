@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 from pydantic import Field
 from starlette.responses import Response
 
 from orchestrator import schemas
-from orchestrator.api import problems
+from orchestrator.api import subscriber_checks as checks
 from orchestrator.api.endpoint import RequestContext, ThingT, or_not_found, reply
 from orchestrator.api.fields import Flag
 from orchestrator.api.operation import operation, returns
 from orchestrator.api.pagination import PageRequest, Query, page_of
 from orchestrator.api.requests import Empty, NewSubscriber, Rotation, SubscriberChange
-from orchestrator.api.submission_checks import check_url
 from orchestrator.database.store import Tx
 from orchestrator.database.tables.rows import SubscriberRow
-from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.engine.runtime import Runtime
 from orchestrator.events import callback_lanes, subscribers
 from orchestrator.events.backlog import backlogs
@@ -59,24 +57,25 @@ class OneQuery(Query):
 async def create(context: RequestContext, body: NewSubscriber) -> Response:
     """Its secret is shown only here."""
     runtime = context.runtime
-    destination = runtime.destinations.get(body.kind)
-    if destination is None:
-        kinds = ", ".join(sorted(runtime.destinations))
-        message = f"No such kind of destination; there are: {kinds}"
-        raise problems.invalid_field("/kind", "unknown_kind", message)
-    _check_address(runtime.address_policy, destination, body.url)
-    _check_options(destination, body.options)
+    destination, url = checks.choose(runtime.destinations, body.kind, body.url)
+    checks.check_address(runtime.address_policy, destination, url)
+    checks.check_options(destination, body.options)
+    checks.check_credentials(destination, body.credentials)
+    checks.check_installed(destination)
+    given = body.model_dump(exclude={"kind"}) | {"url": url}
+    if body.max_in_flight is None:
+        given["max_in_flight"] = destination.max_in_flight
     row, secret = subscribers.new(
         runtime.ids,
         runtime.keys,
         destination=destination,
         now=runtime.clock.now(),
         api_key=context.caller.id,
-        **body.model_dump(exclude={"kind"}),
+        **given,
     )
-    hashes = runtime.keys.hashes(canonical(body.url))
+    hashes = runtime.keys.hashes(canonical(url))
     await runtime.store.write(subscribers.add_within, row, _limits(runtime), hashes)
-    shown = subscriber_json(row) | ({"secret": secret} if secret else {})
+    shown = _json(runtime, row) | ({"secret": secret} if secret else {})
     return reply(shown, 201, {"location": f"{runtime.base}/v1/subscribers/{row['id']}"})
 
 
@@ -85,30 +84,20 @@ def _limits(runtime: Runtime) -> subscribers.Limits:
     return subscribers.Limits(settings.subscribers_per_key, settings.subscribers_per_address)
 
 
-def _check_address(policy: AddressPolicy, destination: Destination, url: str) -> None:
-    check_url(policy, "/url", url)
-    is_https = url.lower().startswith("https://")
-    if destination.secret_address and not (is_https or policy.is_internal(url)):
-        message = f"The address of {destination.kind} is a secret: use https"
-        raise problems.invalid_field("/url", "https_required", message)
-
-
-def _check_options(destination: Destination, options: Mapping[str, str]) -> None:
-    for name, value in options.items():
-        known = destination.options.get(name)
-        fault = known.fault(value) if known else f"{destination.kind} has no such option"
-        if fault:
-            raise problems.invalid_field(f"/options/{name[:64]}", "unknown_option", fault)
+def _json(runtime: Runtime, row: SubscriberRow) -> Json:
+    """Return a subscriber as JSON, with the names of its credentials."""
+    names = subscribers.credential_names(runtime.keys, row)
+    return subscriber_json(row) | {"credentials": names}
 
 
 @operation("List subscribers", responses={200: returns(schemas.Page[schemas.Subscriber], "Link")})
 async def ls(context: RequestContext, query: SubscriberQuery) -> Response:
     """Newest first."""
-    shown = await context.runtime.store.read(_select, query)
+    shown = await context.runtime.store.read(_select, context.runtime, query)
     return page_of(context, shown, query, dict)
 
 
-def _select(tx: Tx, query: SubscriberQuery) -> list[Json]:
+def _select(tx: Tx, runtime: Runtime, query: SubscriberQuery) -> list[Json]:
     rows = subscribers.listing(
         tx,
         limit=query.limit + 1,
@@ -116,14 +105,14 @@ def _select(tx: Tx, query: SubscriberQuery) -> list[Json]:
         callbacks=query.callbacks,
         failing=query.failing,
     )
-    return _shown(tx, rows, query.backlog)
+    return _shown(tx, runtime, rows, query.backlog)
 
 
-def _shown(tx: Tx, rows: Sequence[SubscriberRow], backlog: bool) -> list[Json]:
+def _shown(tx: Tx, runtime: Runtime, rows: Sequence[SubscriberRow], backlog: bool) -> list[Json]:
     hosts = [row["id"] for row in rows if row["callback_origin"] is not None]
     health = callback_lanes.callback_health(tx, hosts) if hosts else {}
     shown = [
-        subscriber_json(row)
+        _json(runtime, row)
         if row["callback_origin"] is None
         else callback_json(row, health.get(row["id"]))
         for row in rows
@@ -136,14 +125,18 @@ def _shown(tx: Tx, rows: Sequence[SubscriberRow], backlog: bool) -> list[Json]:
 
 @operation("Get a subscriber", responses={200: schemas.Subscriber})
 async def show(context: RequestContext, query: OneQuery) -> Response:
-    """Its address is masked where it is secret; its headers are never shown."""
-    shown = await context.runtime.store.read(_find, context.id("sub"), query.backlog)
+    """Its address is masked where it is secret; headers and credentials are never shown.
+
+    `credentials` has the names of those that are set.
+    """
+    runtime, subscriber_id = context.runtime, context.id("sub")
+    shown = await runtime.store.read(_find, runtime, subscriber_id, query.backlog)
     return reply(or_not_found(shown, "subscriber"))
 
 
-def _find(tx: Tx, subscriber_id: str, backlog: bool) -> Json | None:
+def _find(tx: Tx, runtime: Runtime, subscriber_id: str, backlog: bool) -> Json | None:
     row = subscribers.find(tx, subscriber_id)
-    return None if row is None else _shown(tx, [row], backlog)[0]
+    return None if row is None else _shown(tx, runtime, [row], backlog)[0]
 
 
 async def _row(context: RequestContext) -> SubscriberRow:
@@ -166,35 +159,47 @@ async def _changeable(context: RequestContext, found: ThingT | None) -> ThingT:
     problems=("conflict", "limit_reached"),
 )
 async def change(context: RequestContext, body: SubscriberChange) -> Response:
-    """Absent fields stay as they are.
+    """Absent fields stay as they are; `headers`, `options` and `credentials` are replaced whole.
 
-    A `url` with another origin drops the stored `headers`, which may hold credentials, unless the
-    request gives new ones; `dropped` says so.
+    A `url` with another origin drops the stored `headers` and `credentials`, unless the request
+    gives new ones; `dropped` says so. What its kind requires is not dropped but refused.
     """
-    given = body.given()
     row, runtime = await _row(context), context.runtime
     destination = runtime.destinations.get(row["kind"])
     if destination is None:
         raise Conflict(f"subscribers of the kind {row['kind']} are no longer supported")
-    values = {name: value for name, value in given.items() if name not in ("url", "headers")}
-    if "headers" in given:
-        values["headers"] = subscribers.encrypted_headers(runtime.keys, given["headers"])
-    _check_options(destination, given.get("options", {}))
-    if "url" not in given:
-        changed = await runtime.store.write(subscribers.change, row["id"], values)
+    given = _checked(runtime, destination, row, body.given())
+    url = given.pop("url", None)
+    if url is None:
+        changed = await runtime.store.write(subscribers.change, row["id"], given)
         return await _response(context, changed)
-    url = given["url"]
-    _check_address(runtime.address_policy, destination, url)
     moved = await runtime.store.write(
-        subscribers.move, runtime.keys, row["id"], destination, url, values, _limits(runtime)
+        subscribers.move, runtime.keys, row["id"], destination, url, given, _limits(runtime)
     )
     there, dropped = or_not_found(moved, "subscriber")
-    return reply(subscriber_json(there) | ({"dropped": dropped} if dropped else {}))
+    return reply(_json(runtime, there) | ({"dropped": dropped} if dropped else {}))
+
+
+def _checked(
+    runtime: Runtime, destination: Destination, row: SubscriberRow, given: Json
+) -> dict[str, Any]:
+    """Return the columns of a change, and its `url`. Raises a 422 `Problem`."""
+    if "options" in given:
+        checks.check_options(destination, given["options"])
+    if "url" in given:
+        given["url"] = checks.without_prefix(destination, given["url"])
+        checks.check_address(runtime.address_policy, destination, given["url"])
+    has_moved = "url" in given and not subscribers.has_origin(runtime.keys, row, given["url"])
+    if "credentials" in given or has_moved:
+        checks.check_credentials(destination, given.get("credentials", {}))
+    for name in {"headers", "credentials"} & given.keys():
+        given[name] = subscribers.encrypted(runtime.keys, given[name])
+    return given
 
 
 async def _response(context: RequestContext, row: SubscriberRow | None) -> Response:
     """Return a subscriber as a response. Raises `NotFound` or `Conflict` for None."""
-    return reply(subscriber_json(await _changeable(context, row)))
+    return reply(_json(context.runtime, await _changeable(context, row)))
 
 
 @operation("Delete a subscriber", responses={204: None}, problems=("conflict",))
@@ -255,4 +260,4 @@ async def rotate(context: RequestContext, body: Rotation) -> Response:
         raise Conflict(f"deliveries to {row['kind']} are not signed, so there is no secret")
     changed, ends = done
     secrets = {"secret": secret, "previous_expires_at": rfc3339_or_none(ends)}
-    return reply(subscriber_json(changed) | secrets)
+    return reply(_json(runtime, changed) | secrets)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import httpx
@@ -79,6 +79,16 @@ class AddressPolicy:
             self.check(address, port)
         elif not self._allowed:
             _check_port(port)
+
+    def check_hosts(self, hosts: Iterable[tuple[str, int | None]]) -> None:
+        """Raise `Blocked` if a host and port of a broker alone are forbidden, as `check_url`."""
+        for host, port in hosts:
+            # The port of a scheme that we do not know is judged at the socket.
+            port = 443 if port is None else port
+            if address := _literal(host.rstrip(".")):
+                self.check(address, port, web=False)
+            elif not self._allowed:
+                _check_port(port, _BROKERS)
 
     def is_internal(self, url: str) -> bool:
         """True if the host is an address inside `allow_private`."""

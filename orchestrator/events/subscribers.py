@@ -7,9 +7,11 @@ active again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, TypedDict
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TypedDict
 
 import sqlalchemy as sa
 
@@ -40,6 +42,8 @@ from orchestrator.schemas.subscribers import subscriber_json
 _LIMITS_LOCK = int.from_bytes(b"sublimit", "big")
 #: The other rows are the lanes of callback URLs.
 _IS_SUBSCRIPTION = subscriber.c.callback_origin.is_(None)
+#: Columns that are for the origin of the address alone.
+_OF_ORIGIN: Final = ("headers", "credentials")
 _UNFINISHED = (DeliveryState.PENDING, DeliveryState.HELD)
 
 
@@ -64,6 +68,7 @@ def new(
     rate_limit: float | None,
     max_in_flight: int,
     now: datetime,
+    credentials: Mapping[str, str] = MappingProxyType({}),
     api_key: str | None = None,
 ) -> tuple[SubscriberRow, str | None]:
     """Return a row for `add`, and its signing secret if deliveries of this kind are signed."""
@@ -77,9 +82,9 @@ def new(
         "secrets": [{"key": keys.encrypt(secret), "until": None}] if secret else [],
         "types": types,
         "description": description,
-        "headers": encrypted_headers(keys, headers),
+        "headers": encrypted(keys, headers),
         "options": dict(options),
-        "credentials": None,
+        "credentials": encrypted(keys, credentials),
         "filter": None,
         "ordered": None,
         "rate_limit": rate_limit,
@@ -145,15 +150,27 @@ def _lock(tx: Tx) -> None:
 
 def address_columns(keys: Keys, destination: Destination, url: str) -> AddressColumns:
     """Return the columns of an address. Where all of it is secret, `shown` leaves out its path."""
-    origin = addresses.origin(url)
-    shown = f"{origin}/…" if destination.secret_address else addresses.shown(url)
+    shown = addresses.hidden(url) if destination.secret_address else addresses.shown(url)
     sealed = keys.seal_address(url)
     return {"address": sealed.encrypted, "address_key": sealed.key, "shown": shown}
 
 
-def encrypted_headers(keys: Keys, headers: Mapping[str, str]) -> str | None:
-    """Return the extra headers encrypted: one may hold the subscriber's own credentials."""
-    return keys.encrypt(json.dumps(dict(headers))) if headers else None
+def encrypted(keys: Keys, pairs: Mapping[str, str]) -> str | None:
+    """Return headers or credentials encrypted: a header may hold a credential too."""
+    return keys.encrypt(json.dumps(dict(pairs))) if pairs else None
+
+
+def credential_names(keys: Keys, row: SubscriberRow) -> list[str] | None:
+    """Return which credentials a subscriber has; None if no key can decrypt them."""
+    try:
+        return list(_names(keys.decrypt, row["credentials"])) if row["credentials"] else []
+    except ConfigError:
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _names(decrypt: Callable[[str], str], sealed: str) -> tuple[str, ...]:
+    return tuple(sorted(json.loads(decrypt(sealed))))
 
 
 def listing(
@@ -206,8 +223,8 @@ def move(
 ) -> tuple[SubscriberRow, list[str]] | None:
     """Set the address of a subscriber, and other columns. Return it, and the fields it lost.
 
-    Headers were given for an origin, and may hold credentials: another origin does not get them,
-    unless `values` has new ones. None: there is no such subscriber. Raises `Conflict` beyond a
+    Headers and credentials were given for an origin: another one does not get them, unless `values`
+    has new ones. None: there is no such subscriber. Raises `Conflict` beyond a
     limit.
     """
     _lock(tx)
@@ -217,14 +234,14 @@ def move(
     _check_address_limit(tx, subscriber_id, limits, keys.hashes(addresses.canonical(url)))
     values = {**values, **address_columns(keys, destination, url)}
     lost = []
-    if row["headers"] and "headers" not in values and not _has_origin(keys, row, url):
-        values["headers"] = None
-        lost = ["headers"]
+    if not has_origin(keys, row, url):
+        lost = [name for name in _OF_ORIGIN if row[name] and name not in values]
+        values |= dict.fromkeys(lost)
     changed = change(tx, subscriber_id, values)
     return None if changed is None else (changed, lost)
 
 
-def _has_origin(keys: Keys, row: SubscriberRow, url: str) -> bool:
+def has_origin(keys: Keys, row: SubscriberRow, url: str) -> bool:
     """True if a URL has the origin of a subscriber's address. False if that cannot be read."""
     try:
         return addresses.origin(keys.decrypt(row["address"])) == addresses.origin(url)

@@ -1,6 +1,7 @@
-"""Web addresses whose query, user name or password may be secrets: compared, and shown without.
+"""Addresses whose query, user name or password may be secrets: compared, and shown without.
 
-Parsed by httpx, as they are when a request is sent: two parsers may disagree about the host.
+URLs of the web are parsed by httpx, as they are when a request is sent: two parsers may disagree
+about the host. Others have the form of `broker_addresses`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from urllib.parse import parse_qsl
 
 import httpx
 
+from orchestrator.foundation import broker_addresses
 from orchestrator.foundation.masking import MASK
 
 #: A part of an address with fewer characters is no secret, and occurs in other text by chance.
@@ -19,21 +21,40 @@ _SHORTEST_SECRET = 6
 _SHORTEST_PART = 16
 
 
+def is_web(address: str) -> bool:
+    """Return whether an address is one of HTTP."""
+    return address[:8].lower().startswith(("http:", "https:"))
+
+
 def origin(url: str) -> str:
-    """Return scheme, host and port of a URL; the default port is left out (RFC 6454)."""
+    """Return scheme, host and port of a URL; the default port is left out (RFC 6454).
+
+    The origin of an address without a host is all of it.
+    """
+    if not is_web(url):
+        return broker_addresses.origin(url)
     parsed = httpx.URL(url)
     return f"{parsed.scheme}://{parsed.netloc.decode('ascii')}"
 
 
 def canonical(url: str) -> str:
     """Return a URL in the spelling that all URLs of the same address share, without a fragment."""
+    if not is_web(url):
+        return broker_addresses.canonical(url)
     return str(httpx.URL(url).copy_with(fragment=None))
 
 
 def shown(url: str) -> str:
     """Return a URL without user name, password, query and fragment."""
+    if not is_web(url):
+        return broker_addresses.shown(url)
     path = httpx.URL(url).raw_path.partition(b"?")[0].decode("ascii")
     return origin(url) + (path if path != "/" or url.partition("?")[0].endswith("/") else "")
+
+
+def hidden(url: str) -> str:
+    """Return what may be shown of an address that is a secret: its origin, or its scheme."""
+    return f"{origin(url)}/…" if is_web(url) else broker_addresses.hidden(url)
 
 
 def masked(
@@ -55,10 +76,13 @@ def _secrets(url: str, has_secret_path: bool) -> tuple[str, ...]:
 
     A short part of a path is a word, such as `webhooks`.
     """
-    parsed = httpx.URL(url)
-    query = parsed.query.decode("ascii")
-    found = {query, *(value for _, value in parse_qsl(query))}
+    if is_web(url):
+        parsed = httpx.URL(url)
+        query, path = parsed.query.decode("ascii"), parsed.path
+        found = {query, *(value for _, value in parse_qsl(query))}
+    else:
+        found, path = set(broker_addresses.secrets(url)), url
     secrets = [secret for secret in found if len(secret) >= _SHORTEST_SECRET]
     if has_secret_path:
-        secrets += [part for part in parsed.path.split("/") if len(part) >= _SHORTEST_PART]
+        secrets += [part for part in path.split("/") if len(part) >= _SHORTEST_PART]
     return tuple(sorted(secrets, key=len, reverse=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Annotated, Literal, TypedDict
@@ -158,8 +159,10 @@ def delivery_json(
 
 
 def host_of(shown: str | None) -> str | None:
-    """Return the host, with its port, of an address as it is shown."""
-    return shown and shown.partition("://")[2].partition("/")[0]
+    """Return the host, with its port, of an address as it is shown; of `mailto:` its mailboxes."""
+    if shown is None or "://" not in shown:
+        return shown and shown.partition(":")[2]
+    return re.split("[/?]", shown.partition("://")[2], maxsplit=1)[0]
 
 
 def _waiting(row: DeliveryColumns, now: datetime) -> Json | None:

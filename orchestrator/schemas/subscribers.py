@@ -82,6 +82,10 @@ class Subscriber(Shape):
     rate_limit: Annotated[float | None, Field(description="Attempts a second.")]
     max_in_flight: int
     options: dict[str, str]
+    credentials: Annotated[
+        list[str] | None,
+        Field(description="Names of those that are set; null: `secret_keys` has not their key."),
+    ] = None
     status: Annotated[SubscriberState, OpenEnum]
     disabled_reason: str | None
     failing_since: AwareDatetime | None
@@ -170,4 +174,4 @@ _ROW: SubscriberColumns = {
     "description": "the shop", "rate_limit": None, "max_in_flight": 8, "options": {},
     "state": "active", "reason": None, "failing_since": None, "created_at": CREATED,
 }  # fmt: skip
-SUBSCRIBER_EXAMPLE = subscriber_json(_ROW)
+SUBSCRIBER_EXAMPLE = subscriber_json(_ROW) | {"credentials": []}

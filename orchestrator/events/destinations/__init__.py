@@ -158,6 +158,8 @@ class Destination(ABC):
     #: Options and credentials of its subscribers.
     options: ClassVar[Mapping[str, Option]] = {}
     credentials: ClassVar[Mapping[str, Option]] = {}
+    #: Deliveries at once, unless the subscriber says otherwise.
+    max_in_flight: ClassVar[int] = 8
     #: The extra of the distribution that brings its library; empty: none is needed.
     extra: ClassVar[str] = ""
 
@@ -264,6 +266,8 @@ class Publisher(Destination):
     connect only where the address policy allows it, whatever library opens it and whatever host a
     broker names. Libraries are imported in `open`: a kind exists without its extra.
     """
+
+    max_in_flight: ClassVar[int] = 64
 
     @abstractmethod
     def encode(self, target: Target, message: Message) -> Publication:
