@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 import httpx
@@ -64,7 +65,10 @@ def request_json(runtime: Runtime, about: EventRow, to: SubscriberRow, at: datet
         if (address := _address(runtime, to)) is None:
             return None
         target = Target(address, keys, own, to["options"], credentials)
-        return _published(destination.encode(target, message), masked_names, to["shown"])
+        sent = destination.encode(target, message)
+        if destination.secret_address:
+            sent = replace(sent, to=MASK)
+        return _published(sent, masked_names, to["shown"])
     assert isinstance(destination, HttpDestination)
     target = Target(_ANYWHERE, keys, own, to["options"], credentials)
     built = destination.request(target, message)

@@ -12,6 +12,7 @@ from orchestrator.client import requests, waiting
 from orchestrator.client.accounts import Accounts
 from orchestrator.client.callbacks import OnChange, finish
 from orchestrator.client.connection import Connection
+from orchestrator.client.destinations import Destinations
 from orchestrator.client.events import Deliveries, Events
 from orchestrator.client.jobs import Jobs
 from orchestrator.client.keys import Keys
@@ -35,6 +36,7 @@ class Methods(Resource[ModeT]):
         self.jobs: Jobs[ModeT] = Jobs(connection, mode)
         self.events: Events[ModeT] = Events(connection, mode)
         self.subscribers: Subscribers[ModeT] = Subscribers(connection, mode)
+        self.destinations: Destinations[ModeT] = Destinations(connection, mode)
         self.deliveries: Deliveries[ModeT] = Deliveries(connection, mode)
         self.replays: Replays[ModeT] = Replays(connection, mode)
         self.accounts: Accounts[ModeT] = Accounts(connection, mode)

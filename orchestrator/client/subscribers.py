@@ -38,6 +38,7 @@ class SubscriberOptions(TypedDict, total=False):
     description: str | None
     headers: Mapping[str, str] | None
     options: Mapping[str, str] | None
+    credentials: Mapping[str, str] | None
     max_in_flight: int | None
 
 
@@ -49,13 +50,15 @@ class Subscribers(Resource[ModeT]):
         self,
         url: str,
         *,
-        kind: str = "webhook",
+        kind: str | None = None,
         rate_limit: float | None = None,
         **options: Unpack[SubscriberOptions],
     ) -> NewSubscriber:
         """Return a new subscriber; only this response has `secret`.
 
-        Without `types` it receives the events of final jobs.
+        Without `kind` the server infers it from the address; `client.destinations.list()` has the
+        kinds, their options and their credentials, which are never shown again. Without `types` it
+        receives the events of final jobs.
 
         >>> made = client.subscribers.create("https://my.app/hook", types=["job.*"])
         >>> webhook = Webhook(made.secret)
@@ -98,8 +101,9 @@ class Subscribers(Resource[ModeT]):
     ) -> ChangedSubscriber:
         """Update a subscriber: fields left out stay. `rate_limit=None` removes the limit.
 
-        A `url` with another origin drops the stored `headers` unless new ones are given; the
-        result's `dropped` says so.
+        `headers`, `options` and `credentials` are replaced whole. A `url` with another origin drops
+        the stored headers and credentials unless new ones are given; the result's `dropped` says
+        so.
         """
         body = _body(options, url=url, rate_limit=rate_limit)
         if rate_limit is None:

@@ -67,6 +67,11 @@ def missing(library: str, extra: str = "") -> MissingExtra | None:
     )
 
 
+def is_installed(extra: str) -> bool:
+    """Return whether all libraries of an extra are there."""
+    return all(find_spec(library) is not None for library in EXTRAS[extra])
+
+
 def require(extra: str) -> None:
     """Raise `MissingExtra` if a library of an extra is missing; on Windows, always."""
     for library in EXTRAS[extra]:

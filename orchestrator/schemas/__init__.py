@@ -24,6 +24,7 @@ from orchestrator.schemas.deliveries import (
     DeliveryWait,
     TriedDelivery,
 )
+from orchestrator.schemas.destinations import DestinationKind, DestinationOption
 from orchestrator.schemas.events import (
     AccountFact,
     AccountTrouble,
@@ -101,6 +102,8 @@ __all__ = [
     "Delivery",
     "DeliveryRequest",
     "DeliveryWait",
+    "DestinationKind",
+    "DestinationOption",
     "Event",
     "EventReplay",
     "Fault",

@@ -106,7 +106,7 @@ class DeliveryRequest(Shape):
     method: Annotated[str, Field(description="Of HTTP, or `PUBLISH`.")]
     url: Annotated[str, Field(description="The address as it may be shown.")]
     to: Annotated[
-        str | None, Field(description="The subject, topic, stream or queue of a message.")
+        str | None, Field(description="The subject, topic, stream, queue or mailbox.")
     ] = None
     key: Annotated[str | None, Field(description="What keeps the order of messages: the job.")] = (
         None

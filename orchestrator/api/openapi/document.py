@@ -34,6 +34,7 @@ _TAGS = {
     "files": "Files that vendors are given beforehand.",
     "events": "The log of what happened.",
     "subscribers": "Receivers of events.",
+    "destinations": "Kinds of addresses that subscribers may have.",
     "replays": "Deliveries made due again.",
     "deliveries": "Events owed to subscribers, and their attempts.",
     "accounts": "Configured vendor accounts and their state.",

@@ -15,6 +15,7 @@ from orchestrator.foundation.json_codec import encode
 from orchestrator.schemas.accounts import API_KEY_EXAMPLE
 from orchestrator.schemas.base import Json
 from orchestrator.schemas.deliveries import DELIVERY_EXAMPLE, TRIED_EXAMPLE
+from orchestrator.schemas.destinations import DESTINATION_EXAMPLE
 from orchestrator.schemas.events import event_body, event_json
 from orchestrator.schemas.example_values import BASE, CREATED, FINISHED, HOOK, IDS, NEXT_DAY
 from orchestrator.schemas.jobs import EXAMPLE_INPUT, JOB_EXAMPLE
@@ -143,6 +144,7 @@ _EXAMPLES: dict[type[BaseModel], Any] = {
     schemas.RotatedSubscriber: {
         **SUBSCRIBER_EXAMPLE, "secret": _SECRET, "previous_expires_at": _NEXT_DAY
     },
+    schemas.DestinationKind: DESTINATION_EXAMPLE,
     schemas.TestEvent: {
         "object": "event", "id": IDS["evt"], "type": "subscriber.test",
         "links": {"deliveries": f"{BASE}/v1/deliveries?event={IDS['evt']}"},
