@@ -40,6 +40,7 @@ _MODULES = {
     "jobs": ("jobs", "job_retries", "job_sharing", "watch"),
     "events": ("events",),
     "subscribers": ("subscribers",),
+    "destinations": ("destinations",),
     "deliveries": ("deliveries",),
     "accounts": ("accounts",),
     "keys": ("keys",),

@@ -18,7 +18,7 @@ import typer
 from pydantic import BaseModel
 
 from orchestrator.cli.command import Options, Session
-from orchestrator.cli.lookup import ACCOUNT, DELIVERY, EVENT, JOB, SUBSCRIBER, Kind
+from orchestrator.cli.lookup import ACCOUNT, DELIVERY, DESTINATION, EVENT, JOB, SUBSCRIBER, Kind
 from orchestrator.cli.terminal import Terminal
 from orchestrator.foundation.ids import is_id
 
@@ -94,4 +94,5 @@ JOBS = _completer(JOB, lambda job: (job.id, job.status))
 EVENTS = _completer(EVENT, lambda event: (event.id, event.type))
 SUBSCRIBERS = _completer(SUBSCRIBER, lambda subscriber: (subscriber.id, subscriber.status))
 DELIVERIES = _completer(DELIVERY, lambda delivery: (delivery.id, delivery.status))
+KINDS = _completer(DESTINATION, lambda destination: (destination.kind, ""))
 ACCOUNTS = _completer(ACCOUNT, lambda account: (account.name, ""))

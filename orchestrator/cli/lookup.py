@@ -13,7 +13,16 @@ from orchestrator.cli.client import Client
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import one_line
 from orchestrator.foundation.ids import begins_id, is_id
-from orchestrator.schemas import Account, ApiKey, Delivery, Job, LoggedEvent, Page, Subscriber
+from orchestrator.schemas import (
+    Account,
+    ApiKey,
+    Delivery,
+    DestinationKind,
+    Job,
+    LoggedEvent,
+    Page,
+    Subscriber,
+)
 
 RowT = TypeVar("RowT", bound=BaseModel)
 
@@ -40,6 +49,8 @@ SUBSCRIBER = Kind("sub", "subscriber", "subscribers", Subscriber, Page[Subscribe
 DELIVERY = Kind("dlv", "delivery", "deliveries", Delivery, Page[Delivery])
 #: Accounts have names instead of ids.
 ACCOUNT = Kind("", "account", "accounts", Account, Page[Account])
+#: Kinds have names instead of ids.
+DESTINATION = Kind("", "destination", "destinations", DestinationKind, Page[DestinationKind])
 KEY = Kind("key", "key", "keys", ApiKey, Page[ApiKey])
 
 _id = attrgetter("id")

@@ -7,12 +7,15 @@ import time
 from orchestrator.cli.client import Client
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.lookup import DELIVERY
+from orchestrator.cli.terminal import Record
 from orchestrator.schemas import Delivery, TriedDelivery
 
 #: Seconds: an attempt takes up to 15, after a wait if the subscriber has a rate limit.
 PATIENCE = 25.0
 #: Seconds between reads of the delivery.
 _LOOKS = 0.1
+#: Characters of a body that are displayed.
+_LONGEST = 4000
 
 
 def first_attempt(client: Client, event: str, patience: float = PATIENCE) -> TriedDelivery:
@@ -33,6 +36,27 @@ def first_attempt(client: Client, event: str, patience: float = PATIENCE) -> Tri
                 code=Exit.WAIT_TIMED_OUT,
             )
         time.sleep(_LOOKS)
+
+
+def exchange(delivery: TriedDelivery) -> Record:
+    """Return what was sent and what was answered, to display. Secrets in it are masked."""
+    sent, attempts = delivery.request, delivery.attempts
+    response = (attempts[-1].response or "").strip() if attempts else ""
+    request: Record = {}
+    if sent is not None and attempts:
+        cut = sent.truncated or len(sent.body) > _LONGEST
+        request = {
+            "sent": f"{sent.method} {sent.url}",
+            "to": sent.to,
+            "headers": [f"{name}: {value}" for name, value in sent.headers.items()],
+            "body": sent.body[:_LONGEST] + ("…" if cut else ""),
+        }
+    return {
+        "delivery": delivery.id,
+        **request,
+        "answered": response[:_LONGEST],
+        "outcome": outcome(delivery),
+    }
 
 
 def outcome(delivery: Delivery) -> str:

@@ -9,18 +9,27 @@ import typer
 
 from orchestrator.cli import replays
 from orchestrator.cli.batch import Yes, confirm
-from orchestrator.cli.columns import Table
 from orchestrator.cli.command import Session, command
-from orchestrator.cli.completers import SUBSCRIBERS
 from orchestrator.cli.failure import Failure
 from orchestrator.cli.lookup import DELIVERY, SUBSCRIBER, find
-from orchestrator.cli.options import After, Limit, pair, seconds, words
+from orchestrator.cli.options import After, Limit, seconds, words
 from orchestrator.cli.replays import DryRun, Rate, Since, Types, Until, Wait, Wish
-from orchestrator.cli.subscriber_test import first_attempt, outcome
+from orchestrator.cli.subscriber_options import (
+    Credentials,
+    Description,
+    Headers,
+    InFlight,
+    Kind,
+    Options,
+    SubscriberId,
+    pairs,
+    rate,
+)
+from orchestrator.cli.subscriber_options import credentials as secrets
+from orchestrator.cli.subscriber_record import TABLE, shown
+from orchestrator.cli.subscriber_test import exchange, first_attempt, outcome
 from orchestrator.cli.terminal import Record, moment
-from orchestrator.foundation.states import FINAL_EVENTS
 from orchestrator.schemas import (
-    CallbackHealth,
     ChangedSubscriber,
     NewSubscriber,
     RotatedSubscriber,
@@ -29,35 +38,6 @@ from orchestrator.schemas import (
 )
 
 app = typer.Typer(no_args_is_help=True, help="Who gets events.")
-
-TABLE = Table(
-    Subscriber,
-    "id",
-    "kind",
-    "status",
-    "url",
-    ("types", lambda sub: _types(sub, ",")),
-    "description",
-    first=("id", "status", "url", "types"),
-)
-SubscriberId = Annotated[
-    str,
-    typer.Argument(
-        metavar="SUB",
-        help="A subscriber's id, or the beginning of one.",
-        autocompletion=SUBSCRIBERS,
-    ),
-]
-Description = Annotated[str | None, typer.Option(help="What it is for.")]
-Headers = Annotated[
-    list[str] | None,
-    typer.Option("--header", metavar="K:V", help="Sent with every delivery; may be repeated."),
-]
-Options = Annotated[
-    list[str] | None,
-    typer.Option("--option", metavar="K=V", help="Of its kind: format=cloudevents."),
-]
-InFlight = Annotated[int | None, typer.Option(min=1, help="Deliveries at once.")]
 
 
 @command(
@@ -68,25 +48,32 @@ def add(
     url: Annotated[
         str, typer.Argument(help="Where to send; slack:https://... is --kind slack https://...")
     ],
-    kind: Annotated[str | None, typer.Option(help="webhook (the default), slack, ...")] = None,
+    kind: Kind = None,
     types: Types = None,
     description: Description = None,
     headers: Headers = None,
     options: Options = None,
+    credentials: Credentials = None,
     rate_limit: Annotated[
         float | None, typer.Option(min=0.01, help="Deliveries per second.")
     ] = None,
     max_in_flight: InFlight = None,
 ) -> None:
-    """Add a subscriber. Its signing secret is shown once, now."""
+    """Add a subscriber. Its signing secret is shown once, now.
+
+    The kind shows in most addresses. A credential in a file or in the environment stays out of the
+    shell's history: `--credential token=@FILE`, or `--credential token` with
+    CREDENTIAL_TOKEN.
+    """
     prefixed = re.fullmatch(r"([a-z][a-z0-9_]*):(https?://.*)", url)
     body: Record = {
         "kind": kind or (prefixed[1] if prefixed else None),
         "url": prefixed[2] if prefixed else url,
         "types": words(types),
         "description": description,
-        "headers": _pairs("--header", headers, ":"),
-        "options": _pairs("--option", options, "="),
+        "headers": pairs("--header", headers, ":"),
+        "options": pairs("--option", options, "="),
+        "credentials": secrets(credentials),
         "rate_limit": rate_limit,
         "max_in_flight": max_in_flight,
     }
@@ -139,26 +126,29 @@ def update(
     description: Description = None,
     headers: Headers = None,
     options: Options = None,
+    credentials: Credentials = None,
     rate_limit: Annotated[
         str | None, typer.Option(metavar="N|none", help="Deliveries per second.")
     ] = None,
     max_in_flight: InFlight = None,
 ) -> None:
-    """Change a subscriber. Fields not given stay; `--header` and `--option` replace theirs.
+    """Change a subscriber. Fields not given stay.
 
-    A URL with another origin drops the stored headers, unless --header gives new ones.
+    `--header`, `--option` and `--credential` replace all of theirs. A URL with another origin drops
+    the stored headers and credentials, unless new ones are given.
     """
     body: Record = {
         "url": url,
         "types": words(types),
         "description": description,
-        "headers": _pairs("--header", headers, ":"),
-        "options": _pairs("--option", options, "="),
+        "headers": pairs("--header", headers, ":"),
+        "options": pairs("--option", options, "="),
+        "credentials": secrets(credentials),
         "max_in_flight": max_in_flight,
     }
     given = {name: value for name, value in body.items() if value is not None}
     if rate_limit is not None:
-        given["rate_limit"] = _rate(rate_limit)
+        given["rate_limit"] = rate(rate_limit)
     if not given:
         raise typer.BadParameter("nothing to change was given: --url, --types, --description, ...")
     with session.client() as client:
@@ -169,7 +159,7 @@ def update(
     if changed.dropped:
         session.terminal.notice(
             f"dropped, since the new address has another origin: {', '.join(changed.dropped)};"
-            " give --header again if it may have them"
+            " give --header or --credential again if it may have them"
         )
 
 
@@ -224,7 +214,7 @@ def send_test(
     subscriber: SubscriberId,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the answer.")] = False,
 ) -> None:
-    """Send a subscriber a test event and show its answer; exit 1 if it did not accept it."""
+    """Send a subscriber a test event, show what was sent and answered; exit 1 if refused."""
     with session.client() as client:
         found = find(client, SUBSCRIBER, subscriber)
         sent = client.post(TestEvent, f"{SUBSCRIBER.path}/{found.id}/test")
@@ -234,7 +224,7 @@ def send_test(
             )
             return
         delivery = first_attempt(client, sent.id)
-    session.terminal.record(delivery, {"delivery": delivery.id, "outcome": outcome(delivery)})
+    session.terminal.record(delivery, exchange(delivery))
     if delivery.status != "delivered":
         hint = (
             f"`orchestrator subscribers resume {found.id}`"
@@ -272,49 +262,3 @@ def _change(session: Session, subscriber: str, verb: str) -> None:
         found = find(client, SUBSCRIBER, subscriber)
         changed = client.post(Subscriber, f"{SUBSCRIBER.path}/{found.id}/{verb}")
     session.terminal.record(changed, shown(changed))
-
-
-def _pairs(option: str, given: list[str] | None, separator: str) -> dict[str, str] | None:
-    """Return `k:v` or `k=v` words as a mapping; None without any."""
-    pairs = (pair(option, word, separator) for word in given or [])
-    return {name.strip(): value.strip() for name, value in pairs} or None
-
-
-def _rate(text: str) -> float | None:
-    """Return a rate, None for `none`. Raises `typer.BadParameter`."""
-    try:
-        return None if text == "none" else float(text)
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"{text!r} is not a number, nor `none`", param_hint="--rate-limit"
-        ) from error
-
-
-def _types(subscriber: Subscriber, separator: str) -> str:
-    final = {*subscriber.types} == {*FINAL_EVENTS}
-    return "final ones" if final else separator.join(subscriber.types)
-
-
-def callback_words(callbacks: CallbackHealth) -> str:
-    """Return how many callback URLs of a host fail, and how."""
-    addresses = "1 address" if callbacks.failing == 1 else f"{callbacks.failing} addresses"
-    return f"{addresses}, {callbacks.failures} failed attempts, last: {callbacks.last_error}"
-
-
-def shown(subscriber: Subscriber) -> Record:
-    """Return the fields of a subscriber to display, in order."""
-    reason, failing = subscriber.disabled_reason, subscriber.failing_since
-    callbacks = subscriber.callbacks
-    return {
-        "id": subscriber.id,
-        "kind": subscriber.kind,
-        "status": subscriber.status + (f": {reason}" if reason else ""),
-        "failing since": moment(failing) if failing else None,
-        "failing": callback_words(callbacks) if callbacks and callbacks.failing else None,
-        "types": ", ".join(subscriber.types),
-        "url": subscriber.url,
-        "description": subscriber.description,
-        "options": ", ".join(f"{name}={value}" for name, value in subscriber.options.items()),
-        "per second": subscriber.rate_limit,
-        "at once": subscriber.max_in_flight,
-    }

@@ -120,9 +120,9 @@ class Terminal:
         if self.json:
             self.document(page)
         elif self.quiet:
-            names = (getattr(row, "id", None) or getattr(row, "name", "") for row in page.data)
-            for name in names:
-                self.say(one_line(name))
+            for row in page.data:
+                found = (getattr(row, field, None) for field in ("id", "name", "kind"))
+                self.say(one_line(next(filter(None, found), "")))
         else:
             columns = table.columns
             rows = [[one_line(cell(row)) for cell in columns.values()] for row in page.data]

@@ -19,8 +19,8 @@ from orchestrator.cli.doctor.findings import Check, Finding, ok, problem, warnin
 from orchestrator.cli.doctor.server_accounts import accounts, queues
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.lookup import DELIVERY, EVENT, SUBSCRIBER
+from orchestrator.cli.subscriber_record import callback_words
 from orchestrator.cli.subscriber_test import first_attempt, outcome
-from orchestrator.cli.subscribers import callback_words
 from orchestrator.cli.terminal import counted, moment
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.errors import ConfigError

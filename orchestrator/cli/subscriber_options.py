@@ -1,0 +1,103 @@
+"""The options of a subscriber's fields, and how their values are read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.completers import KINDS, SUBSCRIBERS
+from orchestrator.cli.options import pair
+
+#: Begins the name of an environment variable that holds a credential.
+_VARIABLE = "CREDENTIAL_"
+#: Bytes of a file with a credential.
+_LONGEST = 4096
+
+SubscriberId = Annotated[
+    str,
+    typer.Argument(
+        metavar="SUB",
+        help="A subscriber's id, or the beginning of one.",
+        autocompletion=SUBSCRIBERS,
+    ),
+]
+Kind = Annotated[
+    str | None,
+    typer.Option(
+        help="As the address shows, or `webhook`; `orchestrator destinations ls` lists all.",
+        autocompletion=KINDS,
+    ),
+]
+Description = Annotated[str | None, typer.Option(help="What it is for.")]
+Headers = Annotated[
+    list[str] | None,
+    typer.Option("--header", metavar="K:V", help="Sent with every delivery; may be repeated."),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="K=V", help="Of its kind: format=cloudevents; repeatable."),
+]
+Credentials = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--credential",
+        metavar="NAME[=VALUE|=@FILE]",
+        help=f"A secret of its kind; may be repeated. A name alone is read from {_VARIABLE}NAME.",
+    ),
+]
+InFlight = Annotated[int | None, typer.Option(min=1, help="Deliveries at once.")]
+
+
+def pairs(option: str, given: list[str] | None, separator: str) -> dict[str, str] | None:
+    """Return `k:v` or `k=v` words as a mapping; None without any."""
+    found = (pair(option, word, separator) for word in given or [])
+    return {name.strip(): value.strip() for name, value in found} or None
+
+
+def credentials(given: list[str] | None) -> dict[str, str] | None:
+    """Return the values of credentials by name; None without any. Raises `typer.BadParameter`."""
+    return dict(map(_credential, given or [])) or None
+
+
+def _credential(word: str) -> tuple[str, str]:
+    """Return the name and value of `name=value`, `name=@file` or `name`. Errors show no value."""
+    name, found, value = word.partition("=")
+    if not name.isidentifier():
+        raise typer.BadParameter(
+            "write NAME=VALUE, NAME=@FILE, or NAME with the value in the environment",
+            param_hint="--credential",
+        )
+    if not found:
+        return name, _from_environment(name)
+    return name, _from_file(value[1:]) if value.startswith("@") else value
+
+
+def _from_environment(name: str) -> str:
+    variable = _VARIABLE + name.upper()
+    if not (value := os.environ.get(variable)):
+        raise typer.BadParameter(
+            f"{name} has no value: set {variable}, or write {name}=@FILE", param_hint="--credential"
+        )
+    return value
+
+
+def _from_file(path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(_LONGEST).decode().rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise typer.BadParameter(f"{path}: {why}", param_hint="--credential") from error
+
+
+def rate(text: str) -> float | None:
+    """Return a rate, None for `none`. Raises `typer.BadParameter`."""
+    try:
+        return None if text == "none" else float(text)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r} is not a number, nor `none`", param_hint="--rate-limit"
+        ) from error
