@@ -114,7 +114,7 @@ def _shown(tx: Tx, runtime: Runtime, rows: Sequence[SubscriberRow], backlog: boo
     shown = [
         _json(runtime, row)
         if row["callback_origin"] is None
-        else callback_json(row, health.get(row["id"]))
+        else callback_json(row, health.get(row["id"])) | {"credentials": []}
         for row in rows
     ]
     if not backlog:

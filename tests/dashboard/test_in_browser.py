@@ -73,6 +73,7 @@ async def _of_deliveries(service: Live) -> list[str]:
     return [
         "/deliveries", "/deliveries?status=dead", f"/deliveries/{delivery['id']}", "/subscribers",
         f"/subscribers/{delivery['subscriber']}", "/subscribers/new", "/replays",
+        f"/subscribers/{delivery['subscriber']}/edit",
         f"/deliveries/{pending['id']}", f"/subscribers/{pending['subscriber']}",
         f"/replays/{replay}", "/replays/new?status=delivered", "/replays/retry",
     ]  # fmt: skip

@@ -16,7 +16,9 @@ from orchestrator.dashboard.fields import instant, number, pairs, words
 from orchestrator.dashboard.receiver_health import any_moving, health_of
 from orchestrator.dashboard.translations import catalogue
 from orchestrator.database.tables import callback_address, delivery, subscriber
+from orchestrator.events import destinations
 from tests.api.test_support import submitted, subscribed
+from tests.harness.fake_kinds import FAKES
 from tests.harness.readers import Dashboard, dashboard
 from tests.harness.runtime import START
 
@@ -158,7 +160,7 @@ async def test_a_form_creates_a_subscriber_and_shows_its_secret(pages: Dashboard
         "url": "https://my.app/hook", "kind": "webhook", "types": "job.*, subscriber.disabled",
         "description": "the shop", "max_in_flight": "3", "rate_limit": "2.5",
         "headers": "Authorization: Bearer hunter2\r\n\r\nx-a: b:c",
-        "options": "format = cloudevents",
+        "option.format": "cloudevents",
     }  # fmt: skip
     async with pages.reader(Scope.READ) as reader:
         await reader.see("/subscribers/new", 403)
@@ -189,7 +191,7 @@ async def test_a_form_creates_a_subscriber_and_shows_its_secret(pages: Dashboard
         ({"types": "jobs.*"}, "/types/0"),
         ({"max_in_flight": "many"}, "/max_in_flight"),
         ({"headers": "Host: elsewhere"}, "/headers"),
-        ({"options": "format=xml"}, "/options/format"),
+        ({"option.format": "xml"}, "/options/format"),
     ],
 )
 async def test_a_form_that_is_refused_keeps_what_was_typed(
@@ -201,6 +203,73 @@ async def test_a_form_that_is_refused_keeps_what_was_typed(
         assert pointer in text
         assert f'value="{typed["description"]}"' in text
         assert await pages.api.rows("subscriber") == []
+
+
+async def test_the_form_has_the_fields_of_the_chosen_kind(pages: Dashboard) -> None:
+    pages.api.runtime.destinations = {**destinations.load(), **FAKES}
+    async with pages.reader(Scope.WRITE) as reader:
+        text = await reader.see("/subscribers/new?kind=chat")
+        assert 'name="option.room" required' in text
+        assert re.search(r'name="credential.token" type="password"[^>]* required', text)
+        assert "The bot's token." in text
+        assert 'name="credential' not in await reader.see("/subscribers/new")
+        # An unknown one has no fields, and is refused by the API.
+        await reader.see("/subscribers/new?kind=nothing")
+        typed = {"url": "https://chat.example.com", "kind": "chat", "option.room": "ops"}
+        text = await reader.send("/subscribers", 422, **typed)
+        assert 'id="c-token-fault">chat needs it: The bot\'s token.' in text
+        assert 'aria-describedby="c-token-fault"' in text
+        assert 'value="ops"' in text
+        await reader.send("/subscribers", **typed, **{"credential.token": "hunter2"})
+        (made,) = (await pages.api.get("/v1/subscribers"))["data"]
+        assert (made["options"], made["credentials"]) == ({"room": "ops"}, ["token"])
+        text = await reader.see(f"/subscribers/{made['id']}")
+        assert f"<code>token</code> {catalogue('en').text('subscriber.credentials.set')}" in (
+            text.replace('<span class="quiet">', "")
+        )
+        assert "hunter2" not in text
+
+
+async def test_a_form_changes_what_differs_and_keeps_secrets(pages: Dashboard) -> None:
+    pages.api.runtime.destinations = {**destinations.load(), **FAKES}
+    secrets = {"username": "me", "password": "hunter2"}
+    made = await subscribed(
+        pages.api, kind="queue", url="queue://broker.example.com/q", rate_limit=2,
+        description="the shop", options={"maxlen": "9"}, credentials=secrets,
+    )  # fmt: skip
+    path = f"/subscribers/{made['id']}"
+    async with pages.reader(Scope.READ) as reader:
+        assert f"{path}/edit" not in await reader.see(path)
+        await reader.see(f"{path}/edit", 403)
+        await reader.send(f"{path}/edit", 403, types="*")
+    async with pages.reader(Scope.WRITE) as reader:
+        assert f"{path}/edit" in await reader.see(path)
+        text = await reader.see(f"{path}/edit")
+        assert "hunter2" not in text
+        same = {
+            "types": ", ".join(made["types"]), "description": "the shop", "option.maxlen": "9",
+            "max_in_flight": str(made["max_in_flight"]), "rate_limit": "2",
+        }  # fmt: skip
+        assert all(f'value="{value}"' in text for value in same.values())
+        text = await reader.send(f"{path}/edit", **same)
+        assert catalogue("en").text("notice.subscriber.change.done") in text
+        assert await pages.api.get(f"/v1{path}") == {
+            name: value for name, value in made.items() if name != "secret"
+        }
+        await reader.send(f"{path}/edit", **same | {"description": "", "rate_limit": ""})
+        await reader.send(f"{path}/edit", types="job.*", **{"credential.password": "other"})
+        now = await pages.api.get(f"/v1{path}")
+        assert (now["types"], now["description"], now["rate_limit"], now["options"]) == (
+            ["job.*"], "", None, {}
+        )  # fmt: skip
+        assert now["credentials"] == ["password"]
+        text = await reader.send(f"{path}/edit", 422, url="queue://10.0.0.7/q")
+        assert 'id="f-url-fault">10.0.0.7 is not a public address' in text
+        text = await reader.send(f"{path}/edit", url="queue://other.example.com/q")
+        assert catalogue("en").text("notice.subscriber.change.dropped") in text
+        await reader.send(f"{path}/edit", **{"credential.username": "me"})
+        await reader.send(f"{path}/edit", **{"drop.credentials": "yes"})
+        assert (await pages.api.get(f"/v1{path}"))["credentials"] == []
 
 
 def delivered(seconds: float) -> dict[str, Any]:
