@@ -139,7 +139,7 @@ Options = Annotated[
     Field(max_length=20, description="Of its kind: `GET /v1/destinations` lists them."),
 ]
 Credentials = Annotated[
-    dict[str, Annotated[str, Text(max_length=4096)]],
+    dict[str, Annotated[str, Text(max_length=16384)]],
     Field(
         max_length=20,
         description="Secrets of its kind, stored encrypted: they are never shown again.",

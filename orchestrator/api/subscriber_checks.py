@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
+import httpx
+
 from orchestrator.api import problems
 from orchestrator.api.submission_checks import check_url
 from orchestrator.egress.address_policy import AddressPolicy
@@ -63,7 +65,7 @@ def _inferred(kinds: Mapping[str, Destination], url: str) -> str:
 def _recognizes(destination: Destination, url: str) -> bool:
     try:
         return destination.recognizes(url)
-    except ValueError:
+    except (ValueError, httpx.InvalidURL):
         # What no parser of URLs takes is of no kind.
         return False
 
@@ -96,7 +98,7 @@ def check_address(policy: AddressPolicy, destination: Destination, url: str) -> 
         destination.check_address(url)
     except ConfigError as error:
         raise problems.invalid_field("/url", "invalid_address", str(error)) from None
-    except ValueError:
+    except (ValueError, httpx.InvalidURL):
         message = f"Not an address of {destination.kind}, which is like {destination.example}"
         raise problems.invalid_field("/url", "invalid_address", message) from None
 

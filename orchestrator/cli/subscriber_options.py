@@ -14,7 +14,7 @@ from orchestrator.cli.options import pair
 #: Begins the name of an environment variable that holds a credential.
 _VARIABLE = "CREDENTIAL_"
 #: Bytes of a file with a credential.
-_LONGEST = 4096
+_LONGEST = 16_384
 
 SubscriberId = Annotated[
     str,

@@ -44,6 +44,7 @@ KNOWN = {
         "as a vendor": "docs/test_plugins.py",
         "as a destination": "docs/test_plugins.py",
         "as a consumer": "brokers/test_examples.py",
+        "as a publisher": "docs/test_plugins.py",
         "as an application": "docs/test_embedding.py",
     },
     "js": {

@@ -8,6 +8,9 @@ This runs what the pages recommend, without placing the files in their folders:
 from __future__ import annotations
 
 import ast
+import asyncio
+import contextlib
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,10 @@ import httpx
 import pytest
 
 from orchestrator.events import destinations
+from orchestrator.events.destinations import PublishFailed, Target
 from orchestrator.foundation.states import EventType
 from orchestrator.vendors import registry
+from tests.api.test_support import calling
 from tests.events import test_destinations
 from tests.harness import vendor_samples
 from tests.harness.documents import blocks, chosen
@@ -136,3 +141,59 @@ def test_the_destination_on_the_page_passes_the_contract_suite(
         (401, "shortly"),
     ):
         assert kind.classify_response(httpx.Response(status)) == verdict
+
+
+# -- a broker
+
+
+async def beanstalkd(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Serve `use` and `put` as beanstalkd does, until the connection ends. A tube is full."""
+    tube = "default"
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        while True:
+            verb, *words = (await reader.readuntil(b"\r\n")).decode().split()
+            if verb == "use":
+                (tube,) = words
+                writer.write(f"USING {tube}\r\n".encode())
+                continue
+            job = (await reader.readexactly(int(words[-1]) + 2)).strip()
+            writer.write(b"OUT_OF_MEMORY\r\n" if tube == "full" else b"INSERTED %d\r\n" % len(job))
+
+
+async def test_the_publisher_on_the_page_publishes_and_reports_failures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind = named("python", "as a publisher")["Beanstalk"]()
+    assert imports("python", "as a publisher") == {"orchestrator.events.destinations"}
+    monkeypatch.setattr(test_destinations, "KINDS", {**destinations.load(), "beanstalk": kind})
+    test_destinations.test_options_accept_their_words_alone("beanstalk")
+    message = test_destinations.message()
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await beanstalkd(reader, writer)
+        writer.close()
+        ended.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        host = f"beanstalk://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        renders = Target(f"{host}/renders", options={"priority": "7"})
+        sent = kind.encode(renders, message)
+        assert (sent.id, sent.to, sent.body) == (message.event_id, "renders", message.body)
+        connection = await kind.open(renders, ssl.create_default_context())
+        receipts = await asyncio.gather(*(connection.publish(sent) for _ in range(3)))
+        assert receipts == [f"INSERTED {len(message.body)}"] * 3
+        with pytest.raises(PublishFailed) as caught:
+            await connection.publish(kind.encode(Target(f"{host}/full"), message))
+        assert (caught.value.code, caught.value.result) == ("out_of_memory", "later")
+        await connection.close()
+        await ended.wait()
+
+
+async def test_a_subscriber_of_the_kind_on_the_page_needs_its_address_alone(tmp_path: Path) -> None:
+    kind = named("python", "as a publisher")["Beanstalk"]()
+    async with calling(tmp_path) as api:
+        api.runtime.destinations = {**destinations.load(), kind.kind: kind}
+        made = await api.post("/v1/subscribers", 201, {"url": kind.example})
+        assert (made["kind"], made["url"]) == (kind.kind, kind.example)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from typing import ClassVar
 from urllib.parse import urlsplit
@@ -47,7 +48,7 @@ class Queue(Publisher):
         to = urlsplit(target.address).path[1:]
         return Publication(message.event_id, to, message.body, {"id": message.event_id})
 
-    async def open(self, target: Target) -> Connection:
+    async def open(self, target: Target, tls: ssl.SSLContext) -> Connection:
         """Open nothing."""
         raise NotImplementedError
 
