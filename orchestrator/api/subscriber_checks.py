@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import httpx
@@ -141,10 +142,19 @@ def check_options(destination: Destination, given: Mapping[str, str]) -> None:
     _refuse(_faults(destination.kind, "options", "unknown_option", declared, given))
 
 
-def check_credentials(destination: Destination, given: Mapping[str, str]) -> None:
-    """Raise a 422 `Problem` for credentials, as `check_options`."""
+def check_credentials(
+    destination: Destination, given: Mapping[str, str], *, has_moved: bool = False
+) -> None:
+    """Raise a 422 `Problem` for credentials, as `check_options`.
+
+    `has_moved`: the address has got another origin, which does not get the stored ones.
+    """
     declared = destination.credentials
-    _refuse(_faults(destination.kind, "credentials", "unknown_credential", declared, given))
+    faults = [*_faults(destination.kind, "credentials", "unknown_credential", declared, given)]
+    if has_moved and not given:
+        why = " Another origin does not get the stored one: give it again"
+        faults = [replace(fault, message=fault.message + why) for fault in faults]
+    _refuse(faults)
 
 
 def _refuse(faults: Iterable[Fault]) -> None:

@@ -18,7 +18,7 @@ from orchestrator.api.requests import Empty, NewSubscriber, Rotation, Subscriber
 from orchestrator.database.store import Tx
 from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.engine.runtime import Runtime
-from orchestrator.events import callback_lanes, subscribers
+from orchestrator.events import callback_lanes, subscriber_secrets, subscribers
 from orchestrator.events.backlog import backlogs
 from orchestrator.events.destinations import Destination
 from orchestrator.foundation.addresses import canonical
@@ -86,7 +86,7 @@ def _limits(runtime: Runtime) -> subscribers.Limits:
 
 def _json(runtime: Runtime, row: SubscriberRow) -> Json:
     """Return a subscriber as JSON, with the names of its credentials."""
-    names = subscribers.credential_names(runtime.keys, row)
+    names = subscriber_secrets.credential_names(runtime.keys, row)
     return subscriber_json(row) | {"credentials": names}
 
 
@@ -189,11 +189,14 @@ def _checked(
     if "url" in given:
         given["url"] = checks.without_prefix(destination, given["url"])
         checks.check_address(runtime.address_policy, destination, given["url"])
-    has_moved = "url" in given and not subscribers.has_origin(runtime.keys, row, given["url"])
+    has_moved = "url" in given and not subscriber_secrets.has_origin(
+        runtime.keys, row, given["url"]
+    )
     if "credentials" in given or has_moved:
-        checks.check_credentials(destination, given.get("credentials", {}))
+        secrets = given.get("credentials", {})
+        checks.check_credentials(destination, secrets, has_moved=has_moved)
     for name in {"headers", "credentials"} & given.keys():
-        given[name] = subscribers.encrypted(runtime.keys, given[name])
+        given[name] = subscriber_secrets.encrypted(runtime.keys, given[name])
     return given
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 import httpx
@@ -80,7 +80,7 @@ class AddressPolicy:
         elif not self._allowed:
             _check_port(port)
 
-    def check_hosts(self, hosts: Iterable[tuple[str, int | None]]) -> None:
+    def check_hosts(self, hosts: Sequence[tuple[str, int | None]]) -> None:
         """Raise `Blocked` if a host and port of a broker alone are forbidden, as `check_url`."""
         for host, port in hosts:
             # The port of a scheme that we do not know is judged at the socket.

@@ -6,12 +6,10 @@ active again.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TypedDict
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -22,10 +20,11 @@ from orchestrator.database.tables.rows import SubscriberRow, fetch
 from orchestrator.events.callback_lanes import IS_FAILING
 from orchestrator.events.destinations import Destination
 from orchestrator.events.outbox import NewEvent, publish
+from orchestrator.events.subscriber_secrets import address_columns, encrypted, has_origin
 from orchestrator.foundation import addresses
 from orchestrator.foundation.clock import after as later
 from orchestrator.foundation.clock import epoch_ms
-from orchestrator.foundation.errors import ConfigError, Conflict
+from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.foundation.signing.standard_webhooks import new_secret
@@ -45,14 +44,6 @@ _IS_SUBSCRIPTION = subscriber.c.callback_origin.is_(None)
 #: Columns that are for the origin of the address alone.
 _OF_ORIGIN: Final = ("headers", "credentials")
 _UNFINISHED = (DeliveryState.PENDING, DeliveryState.HELD)
-
-
-class AddressColumns(TypedDict):
-    """The address, encrypted; its keyed hash; and as it may be shown."""
-
-    address: str
-    address_key: str
-    shown: str
 
 
 def new(
@@ -148,31 +139,6 @@ def _lock(tx: Tx) -> None:
         tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_LIMITS_LOCK)))
 
 
-def address_columns(keys: Keys, destination: Destination, url: str) -> AddressColumns:
-    """Return the columns of an address. Where all of it is secret, `shown` leaves out its path."""
-    shown = addresses.hidden(url) if destination.secret_address else addresses.shown(url)
-    sealed = keys.seal_address(url)
-    return {"address": sealed.encrypted, "address_key": sealed.key, "shown": shown}
-
-
-def encrypted(keys: Keys, pairs: Mapping[str, str]) -> str | None:
-    """Return headers or credentials encrypted: a header may hold a credential too."""
-    return keys.encrypt(json.dumps(dict(pairs))) if pairs else None
-
-
-def credential_names(keys: Keys, row: SubscriberRow) -> list[str] | None:
-    """Return which credentials a subscriber has; None if no key can decrypt them."""
-    try:
-        return list(_names(keys.decrypt, row["credentials"])) if row["credentials"] else []
-    except ConfigError:
-        return None
-
-
-@lru_cache(maxsize=1024)
-def _names(decrypt: Callable[[str], str], sealed: str) -> tuple[str, ...]:
-    return tuple(sorted(json.loads(decrypt(sealed))))
-
-
 def listing(
     tx: Tx, *, limit: int, after: str | None = None, callbacks: bool = False, failing: bool = False
 ) -> list[SubscriberRow]:
@@ -239,14 +205,6 @@ def move(
         values |= dict.fromkeys(lost)
     changed = change(tx, subscriber_id, values)
     return None if changed is None else (changed, lost)
-
-
-def has_origin(keys: Keys, row: SubscriberRow, url: str) -> bool:
-    """True if a URL has the origin of a subscriber's address. False if that cannot be read."""
-    try:
-        return addresses.origin(keys.decrypt(row["address"])) == addresses.origin(url)
-    except ConfigError:
-        return False
 
 
 def remove(tx: Tx, subscriber_id: str, now: datetime) -> bool:

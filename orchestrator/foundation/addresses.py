@@ -76,13 +76,13 @@ def _secrets(url: str, has_secret_path: bool) -> tuple[str, ...]:
 
     A short part of a path is a word, such as `webhooks`.
     """
-    if is_web(url):
-        parsed = httpx.URL(url)
-        query, path = parsed.query.decode("ascii"), parsed.path
-        found = {query, *(value for _, value in parse_qsl(query))}
-    else:
-        found, path = set(broker_addresses.secrets(url)), url
+    if not is_web(url):
+        found = broker_addresses.secrets(url, is_secret=has_secret_path)
+        return tuple(sorted((one for one in found if len(one) >= _SHORTEST_SECRET), key=len)[::-1])
+    parsed = httpx.URL(url)
+    query = parsed.query.decode("ascii")
+    found = {query, *(value for _, value in parse_qsl(query))}
     secrets = [secret for secret in found if len(secret) >= _SHORTEST_SECRET]
     if has_secret_path:
-        secrets += [part for part in path.split("/") if len(part) >= _SHORTEST_PART]
+        secrets += [part for part in parsed.path.split("/") if len(part) >= _SHORTEST_PART]
     return tuple(sorted(secrets, key=len, reverse=True))

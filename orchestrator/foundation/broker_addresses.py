@@ -110,14 +110,15 @@ def shown(address: str) -> str:
 
 def hidden(address: str) -> str:
     """Return the scheme alone: of an address that is a secret, the host may be one too."""
-    return f"{address.partition(':')[0].lower()}://…"
+    scheme, _, rest = address.partition(":")
+    return f"{scheme.lower()}:{'//' if rest.startswith('//') else ''}…"
 
 
-def secrets(address: str) -> set[str]:
-    """Return the values in the query that may be secrets."""
+def secrets(address: str, *, is_secret: bool) -> set[str]:
+    """Return the values in the query that name no place; of an address that is one, all parts."""
     parsed = _parsed(address)
-    if parsed is None:
-        return {address.partition("://")[2]}
+    if parsed is None or is_secret:
+        return set(re.split(r"[/?&=:@,]", address.partition(":")[2]))
     return {value for name, value in parsed.parameters if name not in _PLACES}
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from orchestrator.api import subscriber_checks as checks
 from orchestrator.events import destinations
-from orchestrator.foundation import extras
+from orchestrator.foundation import addresses, extras
 from tests.api.test_support import Caller, calling, finished_job
 from tests.harness.fake_kinds import FAKES
 
@@ -64,6 +65,20 @@ async def test_every_kind_is_listed_with_what_it_takes(api: Caller) -> None:
     first = await api.get("/v1/destinations?limit=1")
     rest = await api.get(f"/v1/destinations?after={first['next_cursor']}")
     assert [one["kind"] for one in (*first["data"], *rest["data"])] == list(kinds)
+
+
+@pytest.mark.parametrize("kind", sorted(destinations.load()))
+async def test_the_example_of_every_kind_is_an_address_of_it(
+    api: Caller, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = destinations.load()[kind]
+    # Some also look at the settings.
+    monkeypatch.setattr(type(found), "check_address", lambda self, address: None)
+    chosen, url = checks.choose(api.runtime.destinations, kind, found.example)
+    checks.check_address(api.runtime.address_policy, chosen, url)
+    assert chosen is found
+    if not addresses.is_web(url):
+        assert checks.choose(destinations.load(), None, url) == (found, url)
 
 
 @pytest.mark.parametrize(

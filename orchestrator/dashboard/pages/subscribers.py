@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from orchestrator.dashboard.api_calls import ApiProblem
+from orchestrator.dashboard.api_calls import ApiProblem, Json
 from orchestrator.dashboard.delivery_faults import fault_of
 from orchestrator.dashboard.fields import number
 from orchestrator.dashboard.page import Page
