@@ -89,7 +89,7 @@ async def test_a_queued_job_says_why_it_waits_and_a_stuck_one_what_its_vendor_an
 ) -> None:
     api = pages.api
     queued = (await api.open())["id"]
-    live = await api.open(state=JobState.SUBMITTED, vendor_task_id="v-1")
+    live = await api.open(state=JobState.SUBMITTED, vendor_task_id="v-1", claimed_by=1)
     marked = Reschedule(live["id"], live["lease"], live["version"], {"due_at": api.clock.now()})
     await api.runtime.store.write(api.runtime.ledger.mark_stuck, [marked])
     paused = account_state.update().where(account_state.c.account == "main")

@@ -77,7 +77,7 @@ async def test_a_delivery_counts_once_the_broker_has_confirmed_it(h: Harness) ->
          "no stream"),
         (PublishFailed("no", code="not_allowed", result=R.NEVER), "dead", "not_allowed", "no"),
         (PublishFailed("gone", code="gone", result=R.GONE), "dead", "gone", "gone"),
-        (PublishFailed("?token=hidden-in-query", code="x"), "pending", "x", "?***"),
+        (PublishFailed("?token=hidden-in-query", code="x"), "pending", "x", "?token=***"),
         (ConnectionResetError("secret"), "pending", "connection_reset",
          "fake: connection_reset (ConnectionResetError)"),
         (LookupError("secret"), "pending", "connection_lost",
@@ -152,7 +152,7 @@ async def test_a_delivery_shows_the_message_without_its_secrets(h: Harness) -> N
     assert shown is not None
     assert "hush" not in json.dumps(shown)
     assert shown | {"headers": ...} == {
-        "method": "PUBLISH", "url": "redis://r.example.com/0", "to": "video", "key": job["id"],
+        "method": "PUBLISH", "url": "redis://r.example.com/0?stream=video", "to": "video", "key": job["id"],
         "headers": ..., "body": made["body"].decode(), "truncated": False,
     }  # fmt: skip
     assert shown["headers"]["id"] == made["id"]
@@ -259,7 +259,8 @@ async def test_all_that_wait_for_a_connection_learn_why_it_does_not_open(
     fake.opens = refused
     found = await asyncio.gather(*(publish(pool, fake) for _ in range(9)), return_exceptions=True)
     assert {str(error) for error in found} == {"fake: connection_refused (RuntimeError)"}
-    assert len(fake.targets) == 1
+    # One that comes when it has failed tries again.
+    assert len(fake.targets) < 9
     fake.opens = None
     await publish(pool, fake)
 

@@ -89,7 +89,9 @@ class Apprise(Publisher):
         shown = notification(message)
         to = target.address.removeprefix(_PREFIX).partition("://")[0]
         headers = {"title": shown.heading, "type": _TYPES[shown.severity]}
-        return Publication(message.event_id, to, _text(shown).encode(), headers, key=message.job_id)
+        return Publication(
+            message.event_id, to, _text(shown, message).encode(), headers, key=message.job_id
+        )
 
     async def open(self, target: Target, tls: ssl.SSLContext) -> Connection:
         """Return a sender for one address. It connects for each message."""
@@ -144,7 +146,7 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_THREADS, "apprise")
 
 
-def _text(shown: Notification) -> str:
+def _text(shown: Notification, message: Message) -> str:
     parts = [
         shown.summary,
         " ".join(filter(None, (shown.error_code, shown.error))),
@@ -153,4 +155,5 @@ def _text(shown: Notification) -> str:
         *(f"{fact.label}: {fact.value}" for fact in shown.facts),
         *(f"{link.label}: {link.url}" for link in shown.links_within(_CAP)),
     ]
-    return "\n".join(filter(None, parts))[:_CAP]
+    words = "\n".join(filter(None, parts))[:_CAP]
+    return f"{words}\n{message.event_id}".lstrip()

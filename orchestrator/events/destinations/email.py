@@ -88,6 +88,8 @@ class Email(Publisher):
         mail["User-Agent"] = f"orchestrator/{__version__}"
         mail.set_content(_text(shown))
         mail.add_alternative(_html(shown), subtype="html")
+        # A repeat is the same message, byte for byte.
+        mail.set_boundary(f"=_{message.event_id}")
         to = str(mail["To"])
         headers = {"from": sender, "subject": str(mail["Subject"])}
         return Publication(message.event_id, to, mail.as_bytes(), headers, key=message.job_id)
