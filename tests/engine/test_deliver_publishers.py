@@ -152,7 +152,8 @@ async def test_a_delivery_shows_the_message_without_its_secrets(h: Harness) -> N
     assert shown is not None
     assert "hush" not in json.dumps(shown)
     assert shown | {"headers": ...} == {
-        "method": "PUBLISH", "url": "redis://r.example.com/0?stream=video", "to": "video", "key": job["id"],
+        "method": "PUBLISH", "url": "redis://r.example.com/0?stream=video", "to": "video",
+        "key": job["id"],
         "headers": ..., "body": made["body"].decode(), "truncated": False,
     }  # fmt: skip
     assert shown["headers"]["id"] == made["id"]

@@ -158,6 +158,22 @@ class KafkaServer(BrokerServer):
             await consumer.stop()
 
     @contextlib.asynccontextmanager
+    async def consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
+        """Join a group of consumers, as an application does."""
+        joined = AIOKafkaConsumer(
+            _TOPIC,
+            **self._login(),
+            group_id="renders",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+        )
+        await joined.start()
+        try:
+            yield joined
+        finally:
+            await joined.stop()
+
+    @contextlib.asynccontextmanager
     async def client_alone(self, body: bytes) -> AsyncIterator[ClientAlone]:
         producer = AIOKafkaProducer(**self._login(), enable_idempotence=True, acks="all")
         await producer.start()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractQueue
 
 from orchestrator.events.destinations import Target
 from tests.brokers.server import BrokerServer, ClientAlone, Received
@@ -92,6 +92,12 @@ class RabbitMqServer(BrokerServer):
         )
         async with connection:
             yield await connection.channel()
+
+    @contextlib.asynccontextmanager
+    async def queue(self) -> AsyncIterator[AbstractQueue]:
+        """Open the queue, as an application does."""
+        async with self.channel() as channel:
+            yield await channel.declare_queue(_QUEUE, durable=True)
 
     async def prepare(self) -> None:
         async with self.channel() as channel:
