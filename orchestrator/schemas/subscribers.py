@@ -174,4 +174,6 @@ _ROW: SubscriberColumns = {
     "description": "the shop", "rate_limit": None, "max_in_flight": 8, "options": {},
     "state": "active", "reason": None, "failing_since": None, "created_at": CREATED,
 }  # fmt: skip
-SUBSCRIBER_EXAMPLE = subscriber_json(_ROW) | {"credentials": []}
+#: In an event: the API also names the credentials.
+SUBSCRIBER_EVENT_EXAMPLE = subscriber_json(_ROW)
+SUBSCRIBER_EXAMPLE = SUBSCRIBER_EVENT_EXAMPLE | {"credentials": []}

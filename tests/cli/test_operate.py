@@ -464,6 +464,9 @@ async def test_a_running_service_serves_every_command(
         short = found["id"][:20]
         tested = await does("subscribers", "test", short)
         assert tested.code == 0
+        assert "POST http" in tested.out
+        assert re.search(r"webhook-signature: \*\*\*$", tested.out, re.MULTILINE)
+        assert '"type":"subscriber.test"' in tested.out
         assert "delivered: answered 200" in tested.out
         assert (
             await does("subscribers", "update", short, "--rate-limit", "50", "--types", "job.*")

@@ -22,7 +22,7 @@ from orchestrator.schemas.jobs import EXAMPLE_INPUT, JOB_EXAMPLE
 from orchestrator.schemas.pushes import PUSH_EXAMPLE
 from orchestrator.schemas.replays import REPLAY_COUNT_EXAMPLE, REPLAY_EXAMPLE
 from orchestrator.schemas.stats import ACCOUNT_HISTORY_EXAMPLE, STATS_EXAMPLE
-from orchestrator.schemas.subscribers import SUBSCRIBER_EXAMPLE
+from orchestrator.schemas.subscribers import SUBSCRIBER_EVENT_EXAMPLE, SUBSCRIBER_EXAMPLE
 
 _CREATED, _FINISHED, _NEXT_DAY = rfc3339(CREATED), rfc3339(FINISHED), rfc3339(NEXT_DAY)
 _REQUEST_ID = "req_5f0c9a1b7d3e8f2a6c4b0d91"
@@ -69,10 +69,10 @@ DATA: dict[str, Json] = {
     "job.expired": {**_FINAL, "status": "expired", "resolved_by": "clock"},
     "job.stuck": JOB_EXAMPLE,
     "subscriber.disabled": {
-        **SUBSCRIBER_EXAMPLE, "status": "disabled", "disabled_reason": "failing"
+        **SUBSCRIBER_EVENT_EXAMPLE, "status": "disabled", "disabled_reason": "failing"
     },
-    "subscriber.failing": {**SUBSCRIBER_EXAMPLE, "failing_since": _CREATED},
-    "subscriber.recovered": SUBSCRIBER_EXAMPLE,
+    "subscriber.failing": {**SUBSCRIBER_EVENT_EXAMPLE, "failing_since": _CREATED},
+    "subscriber.recovered": SUBSCRIBER_EVENT_EXAMPLE,
     "account.paused": {**_TROUBLE, "paused_until": _FINISHED},
     "account.unauthorized": {
         **_TROUBLE, "reason": "unauthorized", "message": "kling answered 401, code 1002: no"
@@ -85,7 +85,7 @@ DATA: dict[str, Json] = {
     },
     "account.push_degraded": _ACCOUNT_FACT,
     "account.push_recovered": {**_ACCOUNT_FACT, "completions_without_push": 0},
-    "subscriber.test": SUBSCRIBER_EXAMPLE,
+    "subscriber.test": SUBSCRIBER_EVENT_EXAMPLE,
 }  # fmt: skip
 
 
