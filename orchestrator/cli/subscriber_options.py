@@ -10,6 +10,7 @@ import typer
 
 from orchestrator.cli.completers import KINDS, SUBSCRIBERS
 from orchestrator.cli.options import pair
+from orchestrator.cli.terminal import Record
 
 #: Begins the name of an environment variable that holds a credential.
 _VARIABLE = "CREDENTIAL_"
@@ -48,18 +49,15 @@ Credentials = Annotated[
         help=f"A secret of its kind; may be repeated. A name alone is read from {_VARIABLE}NAME.",
     ),
 ]
+RateLimit = Annotated[float | None, typer.Option(min=0.01, help="Deliveries per second.")]
+NewRateLimit = Annotated[str | None, typer.Option(metavar="N|none", help="Deliveries per second.")]
 InFlight = Annotated[int | None, typer.Option(min=1, help="Deliveries at once.")]
 
 
-def pairs(option: str, given: list[str] | None, separator: str) -> dict[str, str] | None:
+def _pairs(option: str, given: list[str] | None, separator: str) -> dict[str, str] | None:
     """Return `k:v` or `k=v` words as a mapping; None without any."""
     found = (pair(option, word, separator) for word in given or [])
     return {name.strip(): value.strip() for name, value in found} or None
-
-
-def credentials(given: list[str] | None) -> dict[str, str] | None:
-    """Return the values of credentials by name; None without any. Raises `typer.BadParameter`."""
-    return dict(map(_credential, given or [])) or None
 
 
 def _credential(word: str) -> tuple[str, str]:
@@ -91,6 +89,23 @@ def _from_file(path: str) -> str:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise typer.BadParameter(f"{path}: {why}", param_hint="--credential") from error
+
+
+def fields(
+    *,
+    headers: list[str] | None,
+    options: list[str] | None,
+    credentials: list[str] | None,
+    **plain: object,
+) -> Record:
+    """Return the fields of a body that are given. Raises `typer.BadParameter`."""
+    body: Record = {
+        **plain,
+        "headers": _pairs("--header", headers, ":"),
+        "options": _pairs("--option", options, "="),
+        "credentials": dict(map(_credential, credentials or [])) or None,
+    }
+    return {name: value for name, value in body.items() if value is not None}
 
 
 def rate(text: str) -> float | None:

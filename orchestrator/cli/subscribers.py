@@ -20,15 +20,16 @@ from orchestrator.cli.subscriber_options import (
     Headers,
     InFlight,
     Kind,
+    NewRateLimit,
     Options,
+    RateLimit,
     SubscriberId,
-    pairs,
+    fields,
     rate,
 )
-from orchestrator.cli.subscriber_options import credentials as secrets
 from orchestrator.cli.subscriber_record import TABLE, shown
 from orchestrator.cli.subscriber_test import exchange, first_attempt, outcome
-from orchestrator.cli.terminal import Record, moment
+from orchestrator.cli.terminal import moment
 from orchestrator.schemas import (
     ChangedSubscriber,
     NewSubscriber,
@@ -54,9 +55,7 @@ def add(
     headers: Headers = None,
     options: Options = None,
     credentials: Credentials = None,
-    rate_limit: Annotated[
-        float | None, typer.Option(min=0.01, help="Deliveries per second.")
-    ] = None,
+    rate_limit: RateLimit = None,
     max_in_flight: InFlight = None,
 ) -> None:
     """Add a subscriber. Its signing secret is shown once, now.
@@ -66,18 +65,17 @@ def add(
     CREDENTIAL_TOKEN.
     """
     prefixed = re.fullmatch(r"([a-z][a-z0-9_]*):(https?://.*)", url)
-    body: Record = {
-        "kind": kind or (prefixed[1] if prefixed else None),
-        "url": prefixed[2] if prefixed else url,
-        "types": words(types),
-        "description": description,
-        "headers": pairs("--header", headers, ":"),
-        "options": pairs("--option", options, "="),
-        "credentials": secrets(credentials),
-        "rate_limit": rate_limit,
-        "max_in_flight": max_in_flight,
-    }
-    given = {name: value for name, value in body.items() if value is not None}
+    given = fields(
+        kind=kind or (prefixed[1] if prefixed else None),
+        url=prefixed[2] if prefixed else url,
+        types=words(types),
+        description=description,
+        headers=headers,
+        options=options,
+        credentials=credentials,
+        rate_limit=rate_limit,
+        max_in_flight=max_in_flight,
+    )
     with session.client() as client:
         made = client.post(NewSubscriber, SUBSCRIBER.path, given)
     session.terminal.record(made, shown(made) | {"secret": made.secret})
@@ -127,9 +125,7 @@ def update(
     headers: Headers = None,
     options: Options = None,
     credentials: Credentials = None,
-    rate_limit: Annotated[
-        str | None, typer.Option(metavar="N|none", help="Deliveries per second.")
-    ] = None,
+    rate_limit: NewRateLimit = None,
     max_in_flight: InFlight = None,
 ) -> None:
     """Change a subscriber. Fields not given stay.
@@ -137,16 +133,15 @@ def update(
     `--header`, `--option` and `--credential` replace all of theirs. A URL with another origin drops
     the stored headers and credentials, unless new ones are given.
     """
-    body: Record = {
-        "url": url,
-        "types": words(types),
-        "description": description,
-        "headers": pairs("--header", headers, ":"),
-        "options": pairs("--option", options, "="),
-        "credentials": secrets(credentials),
-        "max_in_flight": max_in_flight,
-    }
-    given = {name: value for name, value in body.items() if value is not None}
+    given = fields(
+        url=url,
+        types=words(types),
+        description=description,
+        headers=headers,
+        options=options,
+        credentials=credentials,
+        max_in_flight=max_in_flight,
+    )
     if rate_limit is not None:
         given["rate_limit"] = rate(rate_limit)
     if not given:
