@@ -31,7 +31,7 @@ _END: Final = 2.0
 
 
 class _Ended(ConnectionAbortedError):
-    """The work was canceled over there: its loop ends."""
+    """The work was canceled over there, or tried to end the thread."""
 
 
 class _Crossing:
@@ -92,10 +92,12 @@ class _Call:
 
     def _settle(self, done: asyncio.Task[Any]) -> None:
         """Pass the result on, over here."""
-        error = _Ended("the connection was closed") if done.cancelled() else done.exception()
+        error = None if done.cancelled() else done.exception()
         if self._future.done():
             return
-        if error is not None:
+        if done.cancelled() or not isinstance(error, Exception | None):
+            self._future.set_exception(_Ended("the work was ended"))
+        elif error is not None:
             self._future.set_exception(error)
         else:
             self._future.set_result(done.result())
@@ -173,7 +175,11 @@ def _serve(loop: GuardedLoop) -> None:
     """Run the loop until it is stopped; then cancel what is left."""
     asyncio.set_event_loop(loop)
     try:
-        loop.run_forever()
+        while True:
+            # A library may not end the thread.
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                loop.run_forever()
+                break
         if left := asyncio.all_tasks(loop):
             for task in left:
                 task.cancel()

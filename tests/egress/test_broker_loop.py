@@ -250,21 +250,43 @@ async def test_a_stop_ends_what_runs_and_a_library_that_blocks_delays_neither_de
     held.set()
 
 
-async def test_calls_that_are_made_together_share_one_crossing(
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+async def test_a_library_does_not_end_the_thread_nor_the_service(
+    brokers: BrokerLoop, error: type[BaseException]
+) -> None:
+    async def ends() -> None:
+        raise error
+
+    async def answers() -> int:
+        return 1
+
+    with pytest.raises(ConnectionError):
+        await brokers.run(ends, 5)
+    assert await brokers.run(answers, 5) == 1
+
+
+async def test_calls_that_are_made_before_the_thread_looks_share_one_crossing(
     brokers: BrokerLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    began, held, crossings, here = threading.Event(), threading.Event(), list[object](), loop()
+    cross = asyncio.SelectorEventLoop.call_soon_threadsafe
+
+    async def blocks() -> None:
+        began.set()
+        held.wait(5)
+
     async def nothing() -> None:
         return None
 
-    await brokers.run(nothing, 5)
-    crossings = 0
-    cross = asyncio.SelectorEventLoop.call_soon_threadsafe
-
     def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
-        nonlocal crossings
-        crossings += 1
+        crossings.extend([self] if self is not here else [])
         return cross(self, *args, **kwargs)
 
+    first = asyncio.create_task(brokers.run(blocks, 5))
+    await asyncio.to_thread(began.wait, 5)
     monkeypatch.setattr(asyncio.SelectorEventLoop, "call_soon_threadsafe", counted)
-    await asyncio.gather(*(brokers.run(nothing, 5) for _ in range(500)))
-    assert crossings < 100
+    calls = [asyncio.create_task(brokers.run(nothing, 5)) for _ in range(500)]
+    await asyncio.sleep(0)
+    held.set()
+    await asyncio.gather(first, *calls)
+    assert len(crossings) == 1
