@@ -23,6 +23,7 @@ from tests.brokers.test_publishers import publish
 from tests.egress.test_certificates import Authority
 
 R = ResponseClass
+pytestmark = [pytest.mark.brokers] if RedisServer.needs else []
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def steps(path: Path) -> Iterator[Mapping[str, Any]]:
 @pytest.mark.parametrize("path", CALLERS, ids=named)
 def test_every_make_target_that_is_named_exists(path: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", MAKE, re.MULTILINE))
-    called = re.findall(r"(?:`|run: |entry: |^)make ([a-z]+)", path.read_text(), re.MULTILINE)
+    called = re.findall(r"(?:`|run: |entry: |^)make ([a-z-]+)", path.read_text(), re.MULTILINE)
     assert set(called) <= targets
 
 
