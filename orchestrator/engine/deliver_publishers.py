@@ -123,7 +123,8 @@ class PublisherPool:
         kept.users += 1
         try:
             # Shielded: others wait for it too.
-            connection = await asyncio.shield(kept.opening)
+            opening = kept.opening
+            connection = opening.result() if opening.done() else await asyncio.shield(opening)
             if not may_leave():
                 raise TooLate(f"{publisher.kind}: the message may no longer leave")
             return await connection.publish(publication)

@@ -19,6 +19,7 @@ from orchestrator.engine.deliver import LIMIT, Deliverer
 from orchestrator.engine.runtime import Runtime
 from orchestrator.engine.worker import Worker
 from orchestrator.events import subscribers
+from orchestrator.events.destinations import Target
 from orchestrator.events.outbox import NewEvent, publish
 from orchestrator.foundation.states import EventType, Source
 from tests.brokers.server import BrokerServer
@@ -38,12 +39,16 @@ class Delivering:
         runtime.notifier.workers["deliver"] = self.worker
 
     async def subscribe(self, server: BrokerServer, in_flight: int) -> None:
-        """Add a subscriber of the server's target, of final events."""
-        to, runtime = server.target(), self.runtime
+        """Add a subscriber of the server's target."""
+        await self.add(server.kind, server.target(), in_flight)
+
+    async def add(self, kind: str, to: Target, in_flight: int) -> None:
+        """Add a subscriber of final events."""
+        runtime = self.runtime
         row, _ = subscribers.new(
-            runtime.ids, runtime.keys, destination=runtime.destinations[server.kind],
-            url=to.address, types=["job.succeeded"], description="", headers={},
-            options=to.options, rate_limit=None, max_in_flight=in_flight, now=runtime.clock.now(),
+            runtime.ids, runtime.keys, destination=runtime.destinations[kind], url=to.address,
+            types=["job.succeeded"], description="", headers={}, options=to.options,
+            rate_limit=None, max_in_flight=in_flight, now=runtime.clock.now(),
         )  # fmt: skip
         row["credentials"] = runtime.keys.encrypt(json.dumps(dict(to.credentials)))
         await runtime.store.write(subscribers.add, row)
@@ -92,12 +97,15 @@ class Delivering:
         return await self.runtime.store.read(lambda tx: dict(tx.execute(select).mappings().one()))
 
 
+async def _accept(_: httpx.Request) -> httpx.Response:
+    return httpx.Response(200)
+
+
 @contextlib.asynccontextmanager
 async def delivering(folder: Path) -> AsyncIterator[Delivering]:
     """Open a runtime on its own database, which may reach loopback."""
     runtime = build(
-        settings(folder, allow_private=["127.0.0.0/8"]),
-        transport=httpx.MockTransport(lambda _: httpx.Response(500)),
+        settings(folder, allow_private=["127.0.0.0/8"]), transport=httpx.MockTransport(_accept)
     )
     await runtime.store.astart()
     made = Delivering(runtime)

@@ -2,7 +2,8 @@
 
 `python -m tests.brokers.rates [KIND ...]`. In one run, alternating, so that both meet the same
 machine. The client alone has as many messages in flight as the subscriber. `crossing` is the cost
-of a call to the thread of the brokers and back, without a broker.
+of a call to the thread of the brokers and back, without a broker; `webhook` the rate of the
+deliverer without a network, which is the database's.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.egress.broker_loop import BrokerLoop
 from orchestrator.engine.deliver_publishers import PublisherPool
-from orchestrator.events.destinations import Publication, Publisher, load
+from orchestrator.events.destinations import Publication, Publisher, Target, load
 from tests.brokers import servers
 from tests.brokers.delivering import delivering
 from tests.brokers.events import event
 from tests.brokers.server import BrokerServer
 
 EVENTS, IN_FLIGHT, ROUNDS = 4000, 256, 3
+_HOOK = Target("https://hooks.example.com/")
 _BODY = b'{"type":"job.succeeded","data":' + b'{"id":"job_1","input":"' + b"x" * 500 + b'"}}'
 
 
@@ -80,12 +83,11 @@ async def pooled(server: BrokerServer) -> float:
     return rate
 
 
-async def delivered(server: BrokerServer) -> float:
+async def delivered(kind: str, to: Target) -> float:
     """Return events per second through the deliverer, from committed rows to recorded attempts."""
-    await server.prepare()
     with tempfile.TemporaryDirectory() as folder:
         async with delivering(Path(folder)) as d:
-            await d.subscribe(server, IN_FLIGHT)
+            await d.add(kind, to, IN_FLIGHT)
             await d.publish(EVENTS)
             began = time.perf_counter()
             await d.until(lambda states: states.get("delivered", 0) == EVENTS, 120)
@@ -101,11 +103,13 @@ async def measure(kinds: list[str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             server = server_class(Path(folder))
             with server.running():
-                found: dict[str, list[float]] = {"client": [], "pool": [], "deliverer": []}
+                found: dict[str, list[float]] = defaultdict(list)
                 for _ in range(ROUNDS):
                     found["client"].append(await alone(server))
                     found["pool"].append(await pooled(server))
-                    found["deliverer"].append(await delivered(server))
+                    await server.prepare()
+                    found["deliverer"].append(await delivered(kind, server.target()))
+                    found["webhook"].append(await delivered("webhook", _HOOK))
         shown = [
             f"{name} {statistics.median(rates):,.0f}/s ({min(rates):,.0f}-{max(rates):,.0f})"
             for name, rates in found.items()
