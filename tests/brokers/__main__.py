@@ -5,6 +5,6 @@ from __future__ import annotations
 from tests.brokers.servers import load
 
 if __name__ == "__main__":
-    needed = [f"{kind} ({server.needs})" for kind, server in load().items() if server.needs]
-    line = "make test-brokers also kills every broker under load"
-    print(f"{line}, and runs {', '.join(needed)}" if needed else line)
+    needed = [f"{kind} (needs {server.needs})" for kind, server in load().items() if server.needs]
+    line = "left to `make test-brokers`: every broker killed under load"
+    print(", ".join([line, *needed]))

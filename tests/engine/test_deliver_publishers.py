@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
 
 from orchestrator.api import delivery_requests
+from orchestrator.app import build
 from orchestrator.database.tables import attempt, delivery, event, subscriber
 from orchestrator.database.tables.rows import EventRow, SubscriberRow
 from orchestrator.egress.address_policy import AddressPolicy
@@ -19,6 +21,7 @@ from orchestrator.engine import deliver as deliver_stage
 from orchestrator.engine import deliver_publishers
 from orchestrator.engine.deliver import LEASE, Deliverer
 from orchestrator.engine.deliver_publishers import PublisherPool
+from orchestrator.engine.lifecycle import running
 from orchestrator.events.destinations import (
     Publication,
     Publisher,
@@ -29,7 +32,7 @@ from orchestrator.events.destinations import (
 from orchestrator.foundation.errors import Blocked, TooLate
 from tests.harness.engine import at_vendor, drive, subscribe
 from tests.harness.publishers import FakePublisher
-from tests.harness.runtime import Harness
+from tests.harness.runtime import Harness, settings
 
 R = ResponseClass
 ADDRESS = "nats://broker.example.com:4222/video?token=hidden-in-query"
@@ -78,6 +81,8 @@ async def test_a_delivery_counts_once_the_broker_has_confirmed_it(h: Harness) ->
         (PublishFailed("no", code="not_allowed", result=R.NEVER), "dead", "not_allowed", "no"),
         (PublishFailed("gone", code="gone", result=R.GONE), "dead", "gone", "gone"),
         (PublishFailed("?token=hidden-in-query", code="x"), "pending", "x", "?token=***"),
+        (PublishFailed("user t-secret is unknown", code="x"), "pending", "x",
+         "user *** is unknown"),
         (ConnectionResetError("secret"), "pending", "connection_reset",
          "fake: connection_reset (ConnectionResetError)"),
         (LookupError("secret"), "pending", "connection_lost",
@@ -354,6 +359,14 @@ async def test_a_stop_closes_connections_also_while_one_opens() -> None:
         await waiting
     assert fake.connections[0].closed.is_set()
     assert not pool.loop.is_running
+
+
+async def test_a_service_that_stops_closes_its_connections(tmp_path: Path) -> None:
+    runtime, fake = build(settings(tmp_path)), FakePublisher()
+    async with running(runtime):
+        await publish(runtime.publishers, fake)
+    assert fake.connections[0].closed.is_set()
+    assert not runtime.publishers.loop.is_running
 
 
 def test_a_pool_that_never_published_has_no_thread() -> None:
