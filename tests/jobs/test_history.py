@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.database.store import Tx
-from orchestrator.database.tables import delivery, job
+from orchestrator.database.tables import delivery, job, trace
 from orchestrator.foundation.clock import EPOCH
 from orchestrator.jobs import history
 from orchestrator.jobs.history import Span
@@ -80,3 +80,24 @@ async def test_a_burst_of_jobs_is_counted_and_not_multiplied(
     assert await submitted(None) == (6, 6)
     monkeypatch.setattr(history, "COUNTED", 3)
     assert (await submitted("main"))[0] >= 6
+
+
+async def test_the_status_queries_of_few_jobs_are_those_of_all_of_them(
+    h: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def polls(queried: int) -> list[int]:
+        monkeypatch.setattr(history, "_QUERIED", queried)
+        span = Span.of(h.clock.now(), 24)
+        found = await h.runtime.store.read(history.buckets, None, span, set())
+        return [bucket.polls for bucket in found if bucket.submitted]
+
+    for asked in (0, 0, 0, 6):
+        made = await at_vendor(h)
+        for _ in range(asked):
+            at = {"job_id": made["id"], "at": h.clock.now(), "kind": "poll", "detail": {}}
+            await h.run(sa.insert(trace).values(at))
+    h.clock.advance(3600)
+    await at_vendor(h)
+    assert await polls(400) == [6, 0]
+    # Every third job: the fourth is one of them, the fifth is not and has their mean.
+    assert await polls(2) == [12, 3]
