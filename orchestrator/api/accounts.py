@@ -88,6 +88,8 @@ def _shown(tx: Tx, vendor: Vendor, row: AccountStateRow | None, now: datetime) -
             "mismatched": row["mismatched"] if row else 0,
             "last_at": rfc3339_or_none(row["last_refused_at"]) if row else None,
         },
+        "signing_secrets": len(account.webhook_secrets),
+        "expects_pushes": vendor.pushes,
         "polls": row["polls"] if row else 0,
         "last_push_at": rfc3339_or_none(row["last_push_at"]) if row else None,
         "paused_until": rfc3339_or_none(paused_until),

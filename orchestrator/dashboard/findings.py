@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 Json = dict[str, Any]
+Times = tuple[tuple[str, str], ...]
 
 PROBLEM, WARNING = "problem", "warning"
 #: How far back failures of an account's own making, stuck jobs and dead letters are looked at.
@@ -22,6 +23,9 @@ _PATIENCE = timedelta(minutes=10)
 _OF_ACCOUNT = ("vendor_auth", "account_exhausted")
 _HOLDS = ("unauthorized", "exhausted")
 _STUCK = "job.stuck"
+_DEGRADED, _PAUSED = "account.push_degraded", "account.paused"
+#: The events that say since when an account is in a state, and why.
+ACCOUNT_EVENTS = f"{_DEGRADED},{_PAUSED}"
 _REFUSALS = ("mismatched", "unsigned", "stale")
 
 
@@ -29,8 +33,9 @@ _REFUSALS = ("mismatched", "unsigned", "stale")
 class Finding:
     """One thing that is wrong: `finding.{key}` of the catalogue, with `values` filled in.
 
-    `finding.{key}.fix` says what to do. `path` and `query` are the page to do it on. `at` is the
-    instant that the sentence is about, if there is one.
+    `finding.{key}.fix` says what to do. `path` and `query` are the page to do it on. `times` are
+    instants of the API by what they are (`moment.{name}`), the beginning first. `words` are the
+    vendor's.
     """
 
     key: str
@@ -38,7 +43,8 @@ class Finding:
     path: str
     values: Json = field(default_factory=dict)
     query: dict[str, str] = field(default_factory=dict)
-    at: str | None = None
+    times: Times = ()
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ class Facts:
     subscribers: Json
     callbacks: Json
     dead: Json
+    account_events: Json
     #: False if no subscriber and no callback URL is known: no event is delivered.
     has_receivers: bool = True
 
@@ -60,12 +67,13 @@ def found(facts: Facts, now: datetime) -> list[Finding]:
     """Return what is wrong, problems first."""
     held = {row["name"] for row in facts.accounts["data"] if condition(row, now) == "held"}
     waiting = {row["name"] for row in facts.accounts["data"] if condition(row, now) != "active"}
+    events = facts.account_events["data"]
     findings = [
         *_no_accounts(facts.accounts["data"]),
-        *(finding for row in facts.accounts["data"] for finding in of_account(row, now)),
+        *(finding for row in facts.accounts["data"] for finding in of_account(row, now, events)),
         *_failures(facts.failed, now, held),
         *_queue(facts.queued, now, waiting),
-        *_stuck(facts.stuck, now),
+        *stuck(facts.stuck, now),
         *_no_receivers(facts),
         *_subscribers(facts.subscribers["data"]),
         *_callbacks(facts.callbacks["data"]),
@@ -101,16 +109,23 @@ def refused_count(account: Json) -> int:
     return sum(refused.get(reason, 0) for reason in _REFUSALS)
 
 
-def stopped(account: Json, now: datetime) -> Finding | None:
-    """Return why no job of an account is submitted, if that is so."""
+def stopped(account: Json, now: datetime, events: Sequence[Json] = ()) -> Finding | None:
+    """Return why no job of an account is submitted, if that is so.
+
+    `events` of accounts, newest first, say since when it is paused.
+    """
     values, path = {"account": account["name"]}, f"/accounts/{account['name']}"
     state = condition(account, now)
     if state == "held":
         hold = account["held"]
         key = f"held_{hold['reason']}" if hold["reason"] in _HOLDS else "held"
-        return Finding(key, PROBLEM, path, values, at=hold["since"])
+        times = _times(since=hold["since"])
+        return Finding(key, PROBLEM, path, values, times=times, words=hold["message"])
     if state == "paused":
-        return Finding("paused", WARNING, path, values, at=account["paused_until"])
+        pause = _newest(events, _PAUSED, account)["data"]
+        times = _times(since=pause.get("since"), goes_on=account["paused_until"])
+        words = pause.get("message") or ""
+        return Finding("paused", WARNING, path, values, times=times, words=words)
     return None
 
 
@@ -123,24 +138,42 @@ def of_job(
     """
     if job["finished_at"]:
         return []
-    stuck = [one["at"] for one in entries if one.get("type") == _STUCK]
-    unknown = [Finding("job_stuck", WARNING, "/accounts/" + job["account"], at=at) for at in stuck]
+    lost = [one["at"] for one in entries if one.get("type") == _STUCK]
+    path = f"/accounts/{job['account']}"
+    unknown = [Finding("job_stuck", WARNING, path, times=_times(noticed=at)) for at in lost]
     stop = stopped(account, now) if account else None
     return [*([stop] if stop else []), *unknown[:1]]
 
 
-def of_account(account: Json, now: datetime) -> Iterator[Finding]:
-    """Yield what is wrong with one account."""
+def of_account(account: Json, now: datetime, events: Sequence[Json] = ()) -> Iterator[Finding]:
+    """Yield what is wrong with one account. `events` of accounts are newest first."""
     values, path = {"account": account["name"]}, f"/accounts/{account['name']}"
-    if stop := stopped(account, now):
+    if stop := stopped(account, now, events):
         yield stop
+    is_degraded, last_push = account["pushes_degraded"], account["last_push_at"]
+    since = _newest(events, _DEGRADED, account)["timestamp"] if is_degraded else None
     if why := refusal(account):
-        refused = values | {"count": refused_count(account)}
-        at = account["pushes_refused"]["last_at"]
-        yield Finding(f"refused_{why}", PROBLEM, path, refused, at=at)
-    elif account["pushes_degraded"]:
+        refused = values | {"count": refused_count(account), "secrets": account["signing_secrets"]}
+        times = _times(since=since, refused=account["pushes_refused"]["last_at"])
+        if why == "mismatched" and not refused["secrets"]:
+            why = "unconfigured"
+        yield Finding(f"refused_{why}", PROBLEM, path, refused, times=times)
+    elif is_degraded:
         counts = {"missed": account["pushes_missed"], "pushes": account["pushes"]}
-        yield Finding("degraded", WARNING, path, values | counts, at=account["last_push_at"])
+        times = _times(since=since, push=last_push)
+        yield Finding("degraded", WARNING, path, values | counts, times=times)
+
+
+def _newest(events: Sequence[Json], kind: str, account: Json) -> Json:
+    """Return the newest event of a type about an account; one without facts if none is listed."""
+    name = account["name"]
+    mine = (one for one in events if one["type"] == kind and one["data"].get("name") == name)
+    return next(mine, {"timestamp": None, "data": {}})
+
+
+def _times(**instants: str | None) -> Times:
+    """Return the instants that are known, with their names."""
+    return tuple((name, at) for name, at in instants.items() if at)
 
 
 def _no_accounts(accounts: Sequence[Json]) -> Iterator[Finding]:
@@ -172,16 +205,18 @@ def _queue(queued: Json, now: datetime, waiting: set[str]) -> Iterator[Finding]:
         if now - _at(at) > _PATIENCE and name not in waiting:
             values = {"account": name, "count": _some(counts[name], queued)}
             query = {"status": "queued", "account": name}
-            yield Finding("queue", WARNING, "/jobs", values, query, at)
+            yield Finding("queue", WARNING, "/jobs", values, query, _times(oldest=at))
 
 
-def _stuck(stuck: Json, now: datetime) -> Iterator[Finding]:
-    recent = [one for one in stuck["data"] if now - _at(one["timestamp"]) < _DAY]
+def stuck(events: Json, now: datetime) -> Iterator[Finding]:
+    """Find accounts whose vendors lost jobs, from events of the type `job.stuck`."""
+    recent = [one for one in events["data"] if now - _at(one["timestamp"]) < _DAY]
     counts = Counter(str(one["data"].get("account")) for one in recent)
     newest = {str(one["data"].get("account")): one for one in reversed(recent)}
     for name, last in newest.items():
-        values = {"account": name, "count": _some(counts[name], stuck)}
-        yield Finding("stuck", WARNING, f"/jobs/{last['job']}", values, at=last["timestamp"])
+        values = {"account": name, "count": _some(counts[name], events)}
+        times = _times(noticed=last["timestamp"])
+        yield Finding("stuck", WARNING, f"/jobs/{last['job']}", values, times=times)
 
 
 def _no_receivers(facts: Facts) -> Iterator[Finding]:
@@ -196,7 +231,8 @@ def _subscribers(subscribers: Sequence[Json]) -> Iterator[Finding]:
         if row["status"] == "disabled":
             yield Finding("subscriber_disabled", PROBLEM, path, values)
         elif row["failing_since"]:
-            yield Finding("subscriber_failing", PROBLEM, path, values, at=row["failing_since"])
+            times = _times(since=row["failing_since"])
+            yield Finding("subscriber_failing", PROBLEM, path, values, times=times)
         elif row["status"] == "paused":
             yield Finding("subscriber_paused", WARNING, path, values)
 
@@ -210,7 +246,8 @@ def _callbacks(hosts: Sequence[Json]) -> Iterator[Finding]:
             "error": health.get("last_error") or "",
         }
         path = f"/subscribers/{row['id']}"
-        yield Finding("callbacks", PROBLEM, path, values, at=row["failing_since"])
+        times = _times(since=row["failing_since"])
+        yield Finding("callbacks", PROBLEM, path, values, times=times)
 
 
 def _dead(dead: Json, now: datetime) -> Iterator[Finding]:
@@ -221,7 +258,8 @@ def _dead(dead: Json, now: datetime) -> Iterator[Finding]:
         where = last.get("host") or subscriber
         values = {"where": where, "count": _some(counts[subscriber], dead)}
         query = {"status": "dead", "subscriber": subscriber}
-        yield Finding("dead", WARNING, "/deliveries", values, query, last["created_at"])
+        times = _times(newest=last["created_at"])
+        yield Finding("dead", WARNING, "/deliveries", values, query, times)
 
 
 def _some(count: int, listed: Json) -> str:

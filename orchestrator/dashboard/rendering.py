@@ -40,7 +40,7 @@ THEMES = ("light", "dark")
 class Renderer:
     """Makes pages. `now` and the language come with each request."""
 
-    def __init__(self, clock: Clock, version: str) -> None:
+    def __init__(self, clock: Clock, version: str, public_url: str) -> None:
         self._clock = clock
         self._environment = Environment(
             loader=FileSystemLoader(FOLDER / "templates"),
@@ -51,6 +51,7 @@ class Renderer:
         )
         self._environment.globals.update(
             version=version,
+            public_url=public_url,
             asset=asset,
             tone_of=formats.tone_of,
             icon_of=formats.icon_of,

@@ -78,6 +78,16 @@ class Account(Shape):
         ),
     ]
     pushes_refused: RefusedPushes | None = None
+    signing_secrets: Annotated[
+        int,
+        Field(description="How many `webhook_secrets` are configured: of what verifies pushes."),
+    ] = 0
+    expects_pushes: Annotated[
+        bool,
+        Field(
+            description="False: this vendor pushes nothing, and status queries find the results."
+        ),
+    ] = True
     polls: int
     last_push_at: AwareDatetime | None
     paused_until: Annotated[

@@ -18,6 +18,7 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import JobState, Source
+from orchestrator.jobs.ledger import Reschedule
 from orchestrator.jobs.push_health import RECENT
 from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.report import Report
@@ -111,6 +112,32 @@ async def test_an_account_that_is_held_says_why_and_when_it_is_looked_at(
     assert "<script>alert" not in response.text
 
 
+async def test_an_account_leads_to_its_jobs_and_says_where_to_correct_it(
+    pages: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, now = pages.api, pages.api.clock.now()
+    live = await api.open(state=JobState.SUBMITTED, vendor_task_id="v-1", claimed_by=1)
+    marked = Reschedule(live["id"], live["lease"], live["version"], {"due_at": now})
+    await api.runtime.store.write(api.runtime.ledger.mark_stuck, [marked])
+    values = {"degraded": True, "mismatched": 12, "pushes_missed": 3, "last_refused_at": now}
+    await api.runtime.store.write(lambda tx: change(tx, **values))
+    async with pages.reader(Scope.READ) as reader:
+        text = await reader.see("/accounts/main")
+
+        assert _("finding.stuck", account="main", count=1) in text
+        assert f"dashboard/jobs/{live['id']}" in text
+        assert "dashboard/jobs?account=main&resolved_by=poll" in text
+        assert "dashboard/jobs?status=failed%2Cexpired&account=main" not in text, "none failed"
+        assert "[accounts.main]" in text
+        assert _("moment.refused") in text
+        await api.runtime.store.write(lambda tx: change(tx, mismatched=0, last_refused_at=None))
+        assert str(api.runtime.base) in await reader.see("")
+        vendor = type(api.runtime.vendors["main"])
+        monkeypatch.setattr(vendor, "callback_path", ())
+        assert _("account.pushes.never.what") in await reader.see("/accounts/main")
+        assert _("account.pushes.never") in await reader.see("/accounts")
+
+
 async def test_a_list_of_no_accounts_says_what_to_do(tmp_path: Path) -> None:
     async with dashboard(tmp_path, accounts={}) as pages, pages.reader(Scope.READ) as reader:
         assert _("empty.accounts") in await reader.see("/accounts")
@@ -120,6 +147,7 @@ async def test_a_list_of_no_accounts_says_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "verdict"),
     [
+        (httpx.Response(404, json={"code": 1203, "message": "job not found"}), "accepted"),
         (httpx.Response(401, json={"code": 1000, "message": HOSTILE}), "refused"),
         (httpx.Response(404, text="no such page"), "unclear"),
         (httpx.ConnectError("refused"), "unreachable"),
@@ -138,6 +166,7 @@ async def test_a_check_is_shown_in_words(
         text = await reader.send("/accounts/main")
     assert len(pages.api.network.requests) == 1
     assert _(f"check.{verdict}") in text
+    assert (_("check.unknown_task") in text) is (verdict == "accepted")
 
 
 async def test_a_key_that_may_only_read_cannot_check(pages: Dashboard) -> None:

@@ -26,8 +26,8 @@ def account(**values: Any) -> Json:
     """Return an account that nothing is wrong with, but for some values."""
     refused = {"unsigned": 0, "stale": 0, "mismatched": 0, "last_at": None}
     return {"name": "main", "pushes": 7, "pushes_missed": 0, "pushes_degraded": False,
-            "pushes_refused": refused, "last_push_at": None, "paused_until": None,
-            **values}  # fmt: skip
+            "pushes_refused": refused, "signing_secrets": 1, "last_push_at": None,
+            "paused_until": None, **values}  # fmt: skip
 
 
 def job(**values: Any) -> Json:
@@ -45,7 +45,10 @@ def subscriber(**values: Any) -> Json:
 
 def facts(lists: Mapping[str, list[Json]], *, has_more: bool = False) -> Facts:
     """Return facts with an account that nothing is wrong with, but for some lists."""
-    names = ("accounts", "failed", "queued", "stuck", "subscribers", "callbacks", "dead")
+    names = (
+        "accounts", "failed", "queued", "stuck", "subscribers", "callbacks", "dead",
+        "account_events",
+    )  # fmt: skip
     given = {"accounts": [account()], **lists}
     read: dict[str, Any] = {
         name: {"data": given.get(name, []), "has_more": has_more} for name in names
@@ -78,6 +81,8 @@ DOWN = {"failing": 2, "failures": 40, "last_error": "connection refused"}
         ({"accounts": [account(held=HELD | {"reason": "new"})]}, "held", "/accounts/main"),
         ({"accounts": [account(paused_until=ago(minutes=-2))]}, "paused", "/accounts/main"),
         ({"accounts": [refused(mismatched=12)]}, "refused_mismatched", "/accounts/main"),
+        ({"accounts": [refused(mismatched=2) | {"signing_secrets": 0}]},
+         "refused_unconfigured", "/accounts/main"),
         ({"accounts": [refused(unsigned=3, stale=1)]}, "refused_unsigned", "/accounts/main"),
         ({"accounts": [account(pushes_degraded=True)]}, "degraded", "/accounts/main"),
         ({"failed": [failed("vendor_auth")]}, "failed_vendor_auth", "/accounts/main"),
@@ -104,7 +109,8 @@ def test_what_is_wrong_is_one_sentence_and_the_page_to_correct_it(
     for language in LANGUAGES:
         texts = catalogue(language)
         assert "{" not in texts.text(f"finding.{key}", **finding.values)
-        assert texts.has(f"finding.{key}.fix")
+        assert texts.text(f"finding.{key}.fix", public_url="https://o.example", **finding.values)
+        assert all(texts.has(f"moment.{name}") for name, _ in finding.times)
 
 
 @pytest.mark.parametrize(
@@ -143,4 +149,31 @@ def test_problems_come_first_and_counts_say_where_they_end() -> None:
     assert first.level == "problem"
     query = {"status": "dead", "subscriber": "sub_1"}
     values = {"where": "a.example", "count": "2+"}
-    assert second == Finding("dead", "warning", "/deliveries", values, query, DEAD["created_at"])
+    assert second == Finding(
+        "dead", "warning", "/deliveries", values, query, (("newest", DEAD["created_at"]),)
+    )
+
+
+def test_each_time_says_what_it_is_and_the_beginning_is_the_first() -> None:
+    events = [
+        {"type": "account.paused", "timestamp": ago(hours=1),
+         "data": {"name": "other", "since": ago(hours=1), "message": "not this one"}},
+        {"type": "account.push_degraded", "timestamp": ago(hours=2), "data": {"name": "main"}},
+        {"type": "account.paused", "timestamp": ago(hours=3),
+         "data": {"name": "main", "since": ago(hours=3), "message": "too many requests"}},
+    ]  # fmt: skip
+    soon, push, refusal = ago(minutes=-2), ago(hours=4), ago(minutes=5)
+    cases: list[tuple[Json, list[tuple[str, str]], str]] = [
+        (account(paused_until=soon), [("since", ago(hours=3)), ("goes_on", soon)],
+         "too many requests"),
+        (account(held=HELD), [("since", str(HELD["since"]))], "401"),
+        (account(pushes_degraded=True, last_push_at=push),
+         [("since", ago(hours=2)), ("push", push)], ""),
+        (refused(mismatched=1) | {"pushes_degraded": True},
+         [("since", ago(hours=2)), ("refused", refusal)], ""),
+        (refused(mismatched=1), [("refused", refusal)], ""),
+        (account(name="quiet", paused_until=soon), [("goes_on", soon)], ""),
+    ]  # fmt: skip
+    for row, times, words in cases:
+        (finding,) = found(facts({"accounts": [row], "account_events": events}), NOW)
+        assert (list(finding.times), finding.words) == (times, words)

@@ -169,6 +169,7 @@ _EXAMPLES: dict[type[BaseModel], Any] = {
         "in_flight": 3,
         "max_in_flight": 10, "rate_limit": None, "pushes": 1204, "pushes_missed": 17,
         "pushes_refused": {"unsigned": 0, "stale": 0, "mismatched": 0, "last_at": None},
+        "signing_secrets": 1, "expects_pushes": True,
         "pushes_degraded": False, "polls": 88, "last_push_at": _FINISHED, "paused_until": None,
         "held": None,
     },

@@ -9,11 +9,20 @@ from starlette.responses import Response
 
 from orchestrator.dashboard import histories
 from orchestrator.dashboard.api_calls import Json
-from orchestrator.dashboard.findings import condition, of_account, refused_count
+from orchestrator.dashboard.findings import (
+    ACCOUNT_EVENTS,
+    Finding,
+    condition,
+    of_account,
+    refused_count,
+    stuck,
+)
 from orchestrator.dashboard.page import Page
 
 #: Queued jobs that are counted, and failed ones that are shown.
 _QUEUED, _FAILED = 50, 10
+#: Events that are looked at for since when, and for stuck jobs.
+_EVENTS = 50
 
 
 async def ls(page: Page) -> Response:
@@ -38,17 +47,17 @@ async def _shown(page: Page, result: Json | None) -> Response:
     name = page.id("name")
     account = await page.api.get(f"/v1/accounts/{name}")
     jobs = partial(_jobs, page, name)
-    history, failed, queued = await asyncio.gather(
+    history, failed, queued, findings = await asyncio.gather(
         page.api.get(f"/v1/accounts/{name}/history", {"hours": page.query.get("hours")}),
         jobs("failed,expired", _FAILED),
         jobs("queued", _QUEUED),
+        _findings(page, account),
     )
-    now = page.renderer.now()
     return page.render(
         "account.html",
         account=account,
-        state=condition(account, now),
-        findings=list(of_account(account, now)),
+        state=condition(account, page.renderer.now()),
+        findings=findings,
         refused=refused_count(account),
         result=result,
         history=histories.read(history),
@@ -56,6 +65,17 @@ async def _shown(page: Page, result: Json | None) -> Response:
         failed=failed["data"],
         queued=queued,
     )
+
+
+async def _findings(page: Page, account: Json) -> list[Finding]:
+    """Return what is wrong with an account, and the newest job that its vendor lost."""
+    events, lost = await asyncio.gather(
+        page.api.get("/v1/events", {"type": ACCOUNT_EVENTS, "limit": _EVENTS}),
+        page.api.get("/v1/events", {"type": "job.stuck", "limit": _EVENTS}),
+    )
+    now, mine = page.renderer.now(), account["name"]
+    unknown = (one for one in stuck(lost, now) if one.values["account"] == mine)
+    return [*of_account(account, now, events["data"]), *unknown]
 
 
 async def _jobs(page: Page, account: str, status: str, limit: int) -> Json:
