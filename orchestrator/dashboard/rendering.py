@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
@@ -52,6 +52,7 @@ class Renderer:
         self._environment.globals.update(
             version=version,
             public_url=public_url,
+            public_host=urlsplit(public_url).netloc.rpartition("@")[2],
             asset=asset,
             tone_of=formats.tone_of,
             icon_of=formats.icon_of,

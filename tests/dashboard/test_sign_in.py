@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -31,6 +32,9 @@ async def test_a_page_leads_to_the_form_and_the_form_back_to_it(pages: Dashboard
         form = response.next_request
         assert form is not None
         assert form.url.path == "/dashboard/sign-in"
+        shown = (await reader.http.get(str(form.url))).text
+        assert "<code>write</code>" in shown
+        assert f"({urlsplit(pages.api.runtime.base).netloc})" in shown
         back = dict(form.url.params)["next"]
         entered = await reader.http.post("/dashboard/sign-in", data={"key": ADMIN, "next": back})
         assert entered.next_request is not None
