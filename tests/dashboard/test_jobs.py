@@ -71,7 +71,12 @@ async def test_the_filters_are_those_of_the_api(pages: Dashboard) -> None:
             assert ids or TEXTS["empty.found" if "?q=" in query else "empty.jobs"] in text
         assert "bad key" in await reader.see("/jobs?status=failed")
         for wrong in ("status=nonsense", "created_after=yesterday", "metadata=x", "after=1"):
-            await reader.see(f"/jobs?{wrong}", 422)
+            text = await reader.see(f"/jobs?{wrong}", 422)
+            assert TEXTS["jobs.refused"] in text
+            assert 'role="search"' in text, "beside the form"
+        assert 'dashboard/jobs?q=order%3DA-20313">order=A-20313' in await reader.see(
+            "/jobs?q=A-20313"
+        )
 
 
 @pytest.mark.parametrize("wanted", ["job_01m7yq3c5zem19x9c951etf8em", "job_../../../evil", "job_"])

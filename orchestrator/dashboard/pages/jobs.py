@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from http import HTTPStatus
+
 from starlette.responses import Response
 
 from orchestrator.dashboard import files
-from orchestrator.dashboard.api_calls import Json
+from orchestrator.dashboard.api_calls import ApiProblem, Json
 from orchestrator.dashboard.findings import Finding, stopped
 from orchestrator.dashboard.page import Page
 
@@ -15,6 +18,8 @@ _FILTERS = (
 )  # fmt: skip
 #: Jobs of a page: each row may have an image.
 _LIMIT = "50"
+#: Names of metadata that are offered for a search.
+_NAMES = 5
 #: Accounts that are looked at for why jobs wait.
 _ALL = {"limit": "200"}
 
@@ -24,9 +29,37 @@ async def ls(page: Page) -> Response:
     wanted = page.query.get("q", "").strip()
     if wanted.startswith("job_") and wanted.removeprefix("job_").isalnum():
         return page.go(f"/jobs/{wanted}")
-    found = await _found(page, wanted)
+    fault: ApiProblem | None = None
+    try:
+        found = await _found(page, wanted)
+    except ApiProblem as error:
+        if error.status != HTTPStatus.UNPROCESSABLE_ENTITY:
+            raise
+        fault, found = error, {"data": [], "has_more": False}
     shown = [(job, files.outputs(job), files.pictures(job)) for job in found["data"]]
-    return page.render("jobs.html", jobs=found, rows=shown, stops=await _stops(page, found))
+    is_unknown = bool(wanted) and not fault and "=" not in wanted and not found["data"]
+    return page.render(
+        "jobs.html",
+        HTTPStatus.UNPROCESSABLE_ENTITY if fault else HTTPStatus.OK,
+        jobs=found,
+        rows=shown,
+        stops=await _stops(page, found),
+        faults=_messages(fault) if fault else [],
+        searches=await _searches(page, wanted) if is_unknown else [],
+    )
+
+
+def _messages(fault: ApiProblem) -> list[tuple[str, str]]:
+    """Return the parameters that the API refuses, and why."""
+    errors = fault.document.get("errors") or [{"pointer": "", "message": str(fault)}]
+    return [(one["pointer"].strip("/"), one["message"]) for one in errors]
+
+
+async def _searches(page: Page, wanted: str) -> list[str]:
+    """Return searches for a text in the metadata, by the names that the newest jobs have."""
+    newest = await page.api.get("/v1/jobs", {"limit": _LIMIT})
+    names = Counter(name for job in newest["data"] for name in job["metadata"])
+    return [f"{name}={wanted}" for name, _ in names.most_common(_NAMES)]
 
 
 async def _stops(page: Page, found: Json) -> dict[str, Finding | None]:
