@@ -25,10 +25,14 @@ def exact(seconds: float) -> str:
 
 
 def between(start: str | None, end: str | None) -> str:
-    """Return the length of time between two instants of the API; empty if one is missing."""
+    """Return the length of time between two instants of the API; empty if one is missing.
+
+    None is negative: clocks of two machines, or one that was set, may say so.
+    """
     if not start or not end:
         return ""
-    return span((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
+    took = datetime.fromisoformat(end) - datetime.fromisoformat(start)
+    return span(max(0.0, took.total_seconds()))
 
 
 def is_past(instant: str | None, now: datetime) -> bool:

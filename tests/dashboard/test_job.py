@@ -15,6 +15,8 @@ import pytest_asyncio
 import sqlalchemy as sa
 
 from orchestrator.api.auth.api_keys import Scope
+from orchestrator.dashboard import formats
+from orchestrator.dashboard.job_advice import advice_of
 from orchestrator.dashboard.session import COOKIE
 from orchestrator.dashboard.translations import catalogue
 from orchestrator.database.tables import job, push, trace
@@ -136,6 +138,32 @@ async def test_a_failure_is_told_in_the_vendor_s_words_with_advice(
         assert f"<blockquote>{HOSTILE}</blockquote>" in text
         assert TEXTS[f"advice.{code}"] in text
         assert "<code>1301</code>" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "billing", "keys"),
+    [
+        ({"vendor_message": "Failure to pass the risk control system"}, None,
+         ("advice.moderated", "advice.moderated.unknown")),
+        ({"vendor_code": "sensitive_words_detected"}, {"units": 3},
+         ("advice.moderated", "advice.moderated.known")),
+        ({"vendor_message": "\u5185\u5bb9\u5ba1\u6838\u672a\u901a\u8fc7"}, None,
+         ("advice.moderated", "advice.moderated.unknown")),
+        ({"vendor_message": "at risk of overload"}, None, ("advice.vendor_failed",)),
+        ({"code": "vendor_auth", "vendor_message": "sensitive"}, None, ("advice.vendor_auth",)),
+    ],
+)  # fmt: skip
+def test_a_rejection_by_moderation_has_its_own_advice(
+    words: dict[str, Any], billing: Any, keys: tuple[str, ...]
+) -> None:
+    error = {"code": "vendor_failed", "vendor_code": None, "vendor_message": None, **words}
+    assert advice_of({"error": error, "billing": billing}) == keys
+    assert all(key in TEXTS for key in keys)
+
+
+def test_a_job_without_an_error_has_no_advice_and_no_time_is_negative() -> None:
+    assert advice_of({"error": None}) == ()
+    assert formats.between("2026-11-20T10:00:11.390Z", "2026-11-20T10:00:00.000Z") == "0 ms"
 
 
 async def test_hostile_texts_of_callers_are_text(pages: Dashboard) -> None:

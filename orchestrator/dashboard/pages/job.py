@@ -9,6 +9,7 @@ from starlette.responses import Response
 from orchestrator.dashboard import files, findings, lanes, sentences
 from orchestrator.dashboard.api_calls import Api, ApiProblem, Json
 from orchestrator.dashboard.forwarding import Forwarded
+from orchestrator.dashboard.job_advice import advice_of
 from orchestrator.dashboard.page import Page
 
 #: Entries of a timeline that a page shows; a job with more has a link to the later ones.
@@ -59,6 +60,7 @@ async def timeline(api: Api, job: Json, after: str | None) -> Json:
         "details": sentences.details,
         "tone": lanes.tone,
         "offset": lanes.offset,
+        "advice_of": advice_of,
         "outputs": files.outputs(job),
         "pictures": files.pictures(job),
     }
