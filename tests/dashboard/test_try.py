@@ -121,7 +121,7 @@ async def test_a_form_makes_one_job_and_leads_to_it(pages: Dashboard) -> None:
 async def test_a_job_is_the_template_of_another(pages: Dashboard) -> None:
     given = {"prompt": 'a "cat"', "duration": 5, "generate_audio": True, "size": "9x9",
              "extra": {"seed": 1}}  # fmt: skip
-    job = await pages.api.open(input=given, model="m-1")
+    job = await pages.api.open(input=given, model="m-1", metadata={"order": "991"})
     async with pages.reader(Scope.WRITE) as reader:
         where = f"/try?job={job['id']}"
         assert f'href="../../dashboard{where}"' in await reader.see(f"/jobs/{job['id']}")
@@ -132,6 +132,7 @@ async def test_a_job_is_the_template_of_another(pages: Dashboard) -> None:
         assert 'name="input.duration" value="5"' in text
         assert '<option value="true" selected>' in text
         assert '"seed": 1' in text
+        assert '"order": "991"' in text
         assert TEXTS["try.left_out"].format(names="size") in text
         await reader.see("/try?job=job_x", 404)
 

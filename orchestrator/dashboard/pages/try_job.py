@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from orchestrator.dashboard import try_form
+from orchestrator.dashboard import formats, try_form
 from orchestrator.dashboard.api_calls import ApiProblem, Json
 from orchestrator.dashboard.page import Page
 from orchestrator.dashboard.try_form import NotAValue
@@ -38,6 +38,8 @@ async def show(page: Page) -> Response:
             raise ApiProblem(404, {"title": "Not found", "detail": "no such job"})
         job = await page.api.get(f"/v1/jobs/{query['job']}")
         chosen = {name: str(job[name]) for name in ("account", "capability", "model")}
+        if job["metadata"]:
+            chosen["metadata"] = formats.readable(job["metadata"])
         query, texts = {**chosen, **query}, try_form.texts(job)
     return await _form(page, query, texts)
 
