@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
+import sqlalchemy as sa
 
 from orchestrator.api.auth.api_keys import Scope
 from orchestrator.dashboard.translations import catalogue
-from orchestrator.foundation.states import JobState
+from orchestrator.database.tables import subscriber
+from orchestrator.events.subscribers import announce
+from orchestrator.foundation.states import EventType, JobState
 from tests.api.test_support import finished_job, subscribed
 from tests.harness.readers import Dashboard, dashboard
 
@@ -71,3 +74,21 @@ async def test_an_event_is_shown_with_its_deliveries_and_can_be_replayed(pages: 
         text = await reader.send(f"/events/{event['id']}/replay")
         assert _("notice.event.replay.done") in text
         await reader.see("/events/evt_nope", 404)
+
+
+async def test_a_fact_about_a_subscriber_says_what_and_where_and_has_no_deadline(
+    pages: Dashboard,
+) -> None:
+    api = pages.api
+    made = await subscribed(api)
+    await api.run(sa.update(subscriber).values(failing_since=api.clock.now()))
+    kind, now = EventType.SUBSCRIBER_FAILING, api.clock.now()
+    await api.runtime.store.write(announce, api.runtime.ids, made["id"], kind, now)
+    (event,) = (await api.get("/v1/events?type=subscriber.failing"))["data"]
+    async with pages.reader(Scope.READ) as reader:
+        for path in ("/events?type=subscriber.failing", f"/events/{event['id']}"):
+            text = await reader.see(path)
+            assert _("source.service") in text
+            assert _("source.clock") not in text
+            assert _("event.failing") in text
+            assert f"{made['url']}</a>" in text
