@@ -92,6 +92,9 @@ async def test_a_subscriber_shows_what_it_is_owed_and_why_it_fails(pages: Dashbo
         text = await reader.see(path.removeprefix("/v1"))
         assert dict(counts.findall(text)) == {"pending": "2", "held": "0", "dead": "0"}
         assert catalogue("en").text("fault.broken") in text
+        assert catalogue("en").text("subscriber.still_active") in text
+        gives_up = catalogue("en").text("subscriber.gives_up", attempts=10, span="3 d 3 h")
+        assert gives_up in text
         await pages.api.post(f"{path}/pause", 200)
         text = await reader.see(path.removeprefix("/v1"))
         assert dict(counts.findall(text)) == {"pending": "0", "held": "2", "dead": "0"}
