@@ -84,13 +84,13 @@ def _inside(value: Any) -> Iterator[tuple[str, str, Any]]:
     """Yield the segment of a JSON pointer, the key and the value of what is in `value`."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield _escaped(key), key, inner
+            yield escaped(key), key, inner
     elif isinstance(value, list):
         for n, inner in enumerate(value):
             yield str(n), "", inner
 
 
-def _escaped(key: str) -> str:
+def escaped(key: str) -> str:
     """Return a key as a segment of a JSON pointer (RFC 6901)."""
     return key[:64].replace("~", "~0").replace("/", "~1")
 
