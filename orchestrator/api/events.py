@@ -27,7 +27,7 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import event
 from orchestrator.database.tables.rows import EventRow, fetch
 from orchestrator.events.log import Cursor, EventBatch, EventFilter
-from orchestrator.events.outbox import matches
+from orchestrator.events.subscriptions import matches
 from orchestrator.foundation.states import EventType
 from orchestrator.schemas.base import Json
 from orchestrator.schemas.events import event_json

@@ -19,7 +19,7 @@ from pydantic import StringConstraints as Text
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from orchestrator.events.destinations.webhook import is_ours
-from orchestrator.events.outbox import matches
+from orchestrator.events.subscriptions import matches
 from orchestrator.foundation.ids import is_id, pattern
 from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.states import EventType

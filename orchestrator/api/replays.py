@@ -25,7 +25,7 @@ from orchestrator.database.tables.rows import EventRow, ReplayRow, fetch
 from orchestrator.engine import replay
 from orchestrator.engine.runtime import Runtime
 from orchestrator.events import subscribers
-from orchestrator.events.outbox import matches
+from orchestrator.events.subscriptions import matches
 from orchestrator.foundation.clock import rfc3339
 from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.ids import Ids

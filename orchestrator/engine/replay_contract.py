@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.store import Tx
 from orchestrator.database.tables.rows import JobRow, ReplayRow
-from orchestrator.events.outbox import matches
+from orchestrator.events.subscriptions import matches
 from orchestrator.foundation.clock import EPOCH, after
 from orchestrator.foundation.ids import earliest
 from orchestrator.foundation.states import EventType

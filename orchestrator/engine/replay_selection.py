@@ -15,7 +15,7 @@ from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.engine.replay_contract import Candidate, Chunk, Made, Sampled, Selection, Share
-from orchestrator.events.outbox import matches
+from orchestrator.events.subscriptions import matches
 from orchestrator.foundation.states import DeliveryState, EventType, SubscriberState
 from orchestrator.jobs.intake import JobIntake
 from orchestrator.schemas.replays import COUNT_CAP

@@ -83,10 +83,10 @@ class AccountTrouble(Shape):
     ]
 
 
-def event_body(
+def event_fields(
     kind: str, at: datetime, event_id: str, sequence: int, data: Json, *, late: bool = False
-) -> bytes:
-    """Return the exact bytes of an event, as they are signed and sent."""
+) -> Json:
+    """Return the body of an event; `encode` makes the exact bytes that are signed and sent."""
     body = {
         "type": kind,
         "timestamp": _timestamp(at),
@@ -94,7 +94,12 @@ def event_body(
         "sequence": sequence,
         "data": data,
     }
-    return encode(body | {"late": True} if late else body)
+    return body | {"late": True} if late else body
+
+
+def event_body(kind: str, at: datetime, event_id: str, sequence: int, data: Json) -> bytes:
+    """Return the exact bytes of an event."""
+    return encode(event_fields(kind, at, event_id, sequence, data))
 
 
 #: All events of a transaction have the same instant.

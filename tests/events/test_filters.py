@@ -224,7 +224,7 @@ def _same(one: Any, other: Any) -> bool:
 
 def _operator(name: str, part: Any, value: Any) -> bool:
     if name == "$exist":
-        return (value is not MISSING) == part
+        return (value is not MISSING) is part
     if name == "$not":
         return not reference(part, value)
     if name in ("$or", "$and"):
@@ -243,7 +243,9 @@ def _holds(name: str, part: Any, one: Any) -> bool:
     if isinstance(one, str) is not isinstance(part, str):
         return False
     if name == "$startsWith":
-        return str(one)[: len(part)] == part
+        return bool(str(one)[: len(part)] == part)
     if name == "$endsWith":
-        return str(one)[len(str(one)) - len(part) :] == part if len(part) <= len(str(one)) else False
-    return {"$gt": one > part, "$gte": one >= part, "$lt": one < part, "$lte": one <= part}[name]
+        return bool(str(one)[::-1][: len(part)] == part[::-1])
+    return {"$gt": one > part, "$gte": one >= part, "$lt": one < part, "$lte": one <= part}[
+        name
+    ] is True

@@ -10,7 +10,8 @@ import pytest
 from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.events import subscribers
 from orchestrator.events.callback_lanes import callback_lane
-from orchestrator.events.outbox import NewEvent, matches, publish
+from orchestrator.events.outbox import NewEvent, publish
+from orchestrator.events.subscriptions import matches
 from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.states import (
     DeliveryState,

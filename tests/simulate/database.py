@@ -6,6 +6,7 @@ from functools import cache
 
 import sqlalchemy as sa
 
+from orchestrator.database import schema
 from orchestrator.database.sqlite.engine import ManualTransactionDialect
 from orchestrator.database.tables import metadata
 
@@ -17,7 +18,8 @@ def engine() -> sa.Engine:
     made = sa.create_engine("sqlite+manual://", poolclass=sa.pool.StaticPool, connect_args=driver)
     assert isinstance(made.dialect, ManualTransactionDialect)
     with made.begin() as tx:
-        metadata.create_all(tx)
+        # Not the declared tables alone: triggers too.
+        schema.upgrade(tx)
     return made
 
 

@@ -168,8 +168,8 @@ def publish_in_next_transaction() -> Iterator[None]:
         yield
 
 
-def only_active(new: outbox.NewEvent, candidates: Sequence[Any]) -> list[tuple[str, str]]:
-    return [pair for pair in _recipients(new, candidates) if pair[1] == SubscriberState.ACTIVE]
+def only_active(new: outbox.NewEvent, *seen: Any) -> list[tuple[str, str]]:
+    return [pair for pair in _recipients(new, *seen) if pair[1] == SubscriberState.ACTIVE]
 
 
 _recipients = outbox._recipients

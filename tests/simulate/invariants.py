@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from orchestrator.events.outbox import matches
+from orchestrator.events.subscriptions import matches
 from orchestrator.foundation.states import FINAL, FINAL_EVENTS, IN_FLIGHT, RANK, JobState
 from tests.simulate.committed_rows import CommittedRows, DeliveryRow, EventRow, JobRow
 from tests.simulate.dialects import FAILED, SUCCEEDED, Render

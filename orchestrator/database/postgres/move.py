@@ -81,6 +81,8 @@ def _begin(tx: sa.Connection, fingerprint: str) -> Mapping[str, int]:
         tx.exec_driver_sql(
             "CREATE TABLE unfinished_move (name text PRIMARY KEY, place bigint, source text)"
         )
+        # They would write a row that is copied too.
+        tx.exec_driver_sql("ALTER TABLE subscriber DISABLE TRIGGER USER")
         start = [{"name": table.name, "place": 0, "source": fingerprint} for table in TABLES]
         tx.execute(sa.insert(_PROGRESS), start)
         schema.stamp(tx, schema.MOVING)
@@ -191,6 +193,7 @@ def _finish(tx: sa.Connection) -> None:
                 tx.execute(sa.select(sa.func.setval(sequence, highest)))
         # Without it, the planner knows nothing of the rows until autovacuum comes.
         tx.exec_driver_sql(f'ANALYZE "{table.name}"')
+    tx.exec_driver_sql("ALTER TABLE subscriber ENABLE TRIGGER USER")
     # The only process of the source has ended, and its number will be that of another one.
     queue.take_back(tx, [ALONE], SystemClock().now())
     tx.exec_driver_sql("DROP TABLE unfinished_move")

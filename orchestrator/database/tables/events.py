@@ -75,6 +75,18 @@ class Subscriber(SQLModel, table=True):
     __table_args__ = (Index("ix_subscriber_types", "callback_origin", "types"),)
 
 
+class SubscriberVersion(SQLModel, table=True):
+    """One row, whose token a trigger replaces when subscribers receive other events than before.
+
+    Random: unlike a number, a token does not come again after a rollback or a failover.
+    """
+
+    __tablename__ = "subscriber_version"
+
+    id: int = Field(primary_key=True)
+    token: str
+
+
 class CallbackAddress(SQLModel, table=True):
     """The health of a callback URL that failed: one row per address, whatever jobs share it."""
 

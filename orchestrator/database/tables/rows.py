@@ -126,6 +126,13 @@ class AccountStateRow(TypedDict):
     last_push_at: datetime | None
 
 
+class SubscriberVersionRow(TypedDict):
+    """A row of `subscriber_version`."""
+
+    id: int
+    token: str
+
+
 class ProcessRow(TypedDict):
     """A row of `process`."""
 
