@@ -13,7 +13,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import Any
 
 #: Returns whether a value of the body matches; a field that is not there is `MISSING`.
 Test = Callable[[Any], bool]
@@ -26,23 +26,31 @@ MAX_ELEMENTS = 256
 _ARRAY = (list, tuple)
 
 
-class Filter(NamedTuple):
-    """A compiled filter.
+class Filter:
+    """A filter of a valid JSON text.
 
     `keys`: each set has a key that every matching body meets. `names`: the fields that it reads,
     at any depth.
     """
 
-    matches: Test
-    keys: tuple[frozenset[Key], ...]
-    names: frozenset[str]
+    __slots__ = ("_given", "_test", "keys", "names")
+
+    def __init__(self, text: str) -> None:
+        self._given = json.loads(text)
+        self._test: Test | None = None
+        self.keys = tuple(_keys(self._given, ()))
+        self.names = frozenset(_names(self._given))
+
+    def matches(self, body: Any) -> bool:
+        """Return whether the body of an event matches."""
+        if self._test is None:
+            # Only now: of ten thousand filters, few are ever tested if they have keys.
+            self._test = test_of(self._given)
+        return self._test(body)
 
 
-@lru_cache(maxsize=16384)
-def compiled(text: str) -> Filter:
-    """Return the filter of a valid JSON text."""
-    given = json.loads(text)
-    return Filter(test_of(given), tuple(_keys(given, ())), frozenset(_names(given)))
+#: Returns the filter of a text, always the same one.
+compiled = lru_cache(maxsize=16384)(Filter)
 
 
 def test_of(given: Any) -> Test:

@@ -67,7 +67,7 @@ class Subscriptions:
         self._found = defaultdict(dict)
         self._index(filtered)
         #: The fields that filters read.
-        self.names = frozenset[str]().union(*(names for _, _, names in _filters(filtered)))
+        self.names = frozenset[str]().union(*(one.names for one in _filters(filtered)))
         self.has_filters = bool(filtered)
 
     def _index(self, groups: Sequence[_Group]) -> None:
@@ -127,13 +127,15 @@ _known: dict[str, Subscriptions] = {}
 def _changed() -> sa.Select[Any]:
     """Return the token; and, if it is not a known one, all subscribers that have no lane's row."""
     token = sa.select(subscriber_version.c.token).scalar_subquery()
-    # Uncorrelated, so it is evaluated once, and nothing is scanned if the token is known.
-    is_new = sa.not_(one_of(sa.func.coalesce(token, sa.literal_column("'none'"))))
+    none: sa.ColumnElement[str] = sa.literal_column("'none'")
+    version = sa.select(sa.func.coalesce(token, none).label("token")).subquery("version")
+    # An outer join, so that both databases look at the token first: no row is read for a known one.
+    found = version.join(subscriber, subscriber.c.callback_origin.is_(None), isouter=True)
     null, names = sa.null(), ("id", "types", "state", "filter")
     # As text: a filter is compiled once for each.
     columns = [sa.type_coerce(subscriber.c[name], sa.Text).label(name) for name in names]
-    rows = sa.select(null.label("token"), *columns)
-    rows = rows.where(subscriber.c.callback_origin.is_(None), is_new)
+    rows = sa.select(null.label("token"), *columns).select_from(found)
+    rows = rows.where(sa.not_(one_of(version.c.token)))
     first = sa.select(subscriber_version.c.token, *(null.label(name) for name in names))
     return sa.select(*sa.union_all(first, rows).subquery().c)
 
