@@ -9,15 +9,16 @@ due.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypedDict, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from orchestrator.database.bulk import RowLock
+from orchestrator.database.delivery_order import first_in_order
 from orchestrator.database.membership import UNBOUND
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, job
@@ -93,7 +94,8 @@ def take_jobs(
     At most `quanta` of each account, and `room` in all. Jobs at the vendor are claimed for a status
     query, so `queried_at` is set.
     """
-    ids = _oldest(tx, _DUE_JOBS, {"now": now, "state": state}, quanta, room)
+    due = partial(_due_now, tx, _DUE_JOBS, {"now": now, "state": state})
+    ids = _oldest(due, quanta, room)
     take = _TAKE_QUERIES if state in AT_VENDOR else _TAKE_JOBS
     return _claim(tx, JobRow, take, ids, now, lease, by)
 
@@ -107,15 +109,23 @@ def take_deliveries(
     by: int = UNBOUND,
     *,
     forced: bool = False,
+    ordered: Collection[str] = (),
 ) -> list[QueuedDelivery]:
     """Claim the oldest due deliveries for `lease` seconds for the process `by`.
 
-    `forced`: those alone that an operator asked for.
+    `forced`: those alone that an operator asked for. `ordered`: the lanes in which the deliveries
+    of a job come one after the other.
 
     At most `quanta` of each subscriber, and `room` in all.
     """
-    due = _FORCED_DELIVERIES if forced else _DUE_DELIVERIES
-    ids = _oldest(tx, due, {"now": now}, quanta, room)
+    due = partial(_due_now, tx, _FORCED_DELIVERIES if forced else _DUE_DELIVERIES, {"now": now})
+
+    def oldest(lane: str, share: int) -> Iterable[str]:
+        if lane not in ordered:
+            return due(lane, share)
+        return first_in_order(tx, lane, share, now, after(now, lease), forced=forced)
+
+    ids = _oldest(oldest, quanta, room)
     return _claim(tx, QueuedDelivery, _TAKE_DELIVERIES, ids, now, lease, by)
 
 
@@ -158,18 +168,20 @@ def _held(
     return list(tx.scalars(held, {"lost": lost, "now": now, "until": until, **lane}))
 
 
+def _due_now(
+    tx: Tx, due: sa.Select[tuple[str]], known: Mapping[str, object], lane: str, share: int
+) -> Iterable[str]:
+    return tx.scalars(due, {**known, "lane": lane, "share": share})
+
+
 def _oldest(
-    tx: Tx,
-    due: sa.Select[tuple[str]],
-    known: Mapping[str, object],
-    quanta: Mapping[str, int],
-    room: int,
+    oldest: Callable[[str, int], Iterable[str]], quanta: Mapping[str, int], room: int
 ) -> list[str]:
     ids: list[str] = []
     for lane, quantum in quanta.items():
         if len(ids) >= room:
             break
-        ids += tx.scalars(due, {**known, "lane": lane, "share": min(quantum, room - len(ids))})
+        ids += oldest(lane, min(quantum, room - len(ids)))
     return ids
 
 

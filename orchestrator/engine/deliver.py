@@ -123,6 +123,9 @@ class Deliverer:
             await self._flush(claim.subscriber["id"])
         if change is not None:
             self.notifier.wake("deliver")
+        elif claim.subscriber["ordered"]:
+            # The next event of the job may be due by now.
+            self.notifier.wake_here("deliver")
 
     async def _flush(self, subscriber_id: str) -> None:
         """Bring a subscriber's retries forward. If this is cut short, their schedule goes on."""

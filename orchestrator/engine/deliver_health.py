@@ -48,6 +48,7 @@ class Health(TypedDict):
     failing_since: datetime | None
     failures: int | None
     callback_origin: str | None
+    ordered: bool | None
 
 
 def rest_lane(tx: Tx, lane: str, attempts: Sequence[Attempted], now: datetime) -> None:

@@ -16,6 +16,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from orchestrator.database.bulk import BulkSelect, RowLock, bulk_insert, bulk_update, one_of
+from orchestrator.database.delivery_order import make_next_due
 from orchestrator.database.queue import QueuedDelivery
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, delivery, subscriber
@@ -103,10 +104,11 @@ def record(
     current = {row[0]: cast(Health, dict(zip(_HEALTH, row, strict=True))) for row in lanes}
     delivered = [done for done in attempts if done.result is ResponseClass.DELIVERED]
     failed = [done for done in attempts if done.result is not ResponseClass.DELIVERED]
-    _DELIVERED(tx, [_values(done, DeliveryState.DELIVERED, None, now) for done in delivered])
-    _FAILED(
-        tx, [_failed_values(one, current.get(one.subscriber["id"]), rng, now) for one in failed]
-    )
+    succeeded = [_values(done, DeliveryState.DELIVERED, None, now) for done in delivered]
+    others = [_failed_values(one, current.get(one.subscriber["id"]), rng, now) for one in failed]
+    _DELIVERED(tx, succeeded)
+    _FAILED(tx, others)
+    make_next_due(tx, _ended_in_order(attempts, current, [*succeeded, *others]), now)
     _ATTEMPTS(tx, [_attempt_values(done) for done in attempts])
     failures = [
         AddressFailure(done.address, done.subscriber["id"], done.error, done.rest or 0.0)
@@ -129,6 +131,15 @@ def _once(
     for n in sorted(range(len(found)), key=lambda n: attempts[n].result is not ResponseClass.GONE):
         found[n] = left.pop(attempts[n].subscriber["id"], None)
     return found
+
+
+def _ended_in_order(
+    attempts: Sequence[Attempted], current: Mapping[str, Health], values: Sequence[dict[str, Any]]
+) -> list[str]:
+    """Return the deliveries of ordered subscribers that no longer hold back others."""
+    ordered = {lane for lane, row in current.items() if row["ordered"]}
+    mine = {done.row["id"] for done in attempts if done.subscriber["id"] in ordered}
+    return [row["was_id"] for row in values if row["done_at"] and row["was_id"] in mine]
 
 
 def _record_health(

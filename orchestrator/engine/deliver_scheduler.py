@@ -167,12 +167,14 @@ class DeliveryScheduler:
     ) -> list[QueuedDelivery]:
         """Claim up to `room` deliveries; of lanes that rest only what an operator has forced."""
         forced = {name: lane.free for name, lane in lanes.items() if lane.resting and lane.free > 0}
-        rows = queue.take_deliveries(tx, forced, now, lease, room, by, forced=True)
+        ordered = {name for name, lane in lanes.items() if lane.subscriber["ordered"]}
+        rows = queue.take_deliveries(tx, forced, now, lease, room, by, forced=True, ordered=ordered)
         for lane in lanes.values():
             if not lane.resting:
                 lane.quantum = self._within_rate(lane.subscriber, min(lane.free, share), now)
         quanta = {name: lane.quantum for name, lane in lanes.items() if lane.quantum > 0}
-        return rows + queue.take_deliveries(tx, quanta, now, lease, room - len(rows), by)
+        room -= len(rows)
+        return rows + queue.take_deliveries(tx, quanta, now, lease, room, by, ordered=ordered)
 
     def _lanes(self, tx: Tx, names: list[str], now: datetime) -> dict[str, Lane]:
         """Return the lanes of subscribers that exist, in the order of `names`."""

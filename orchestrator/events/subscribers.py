@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from orchestrator.database.bulk import insert
+from orchestrator.database.delivery_order import end_order
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import callback_address, delivery, event, subscriber
 from orchestrator.database.tables.rows import SubscriberRow, fetch
@@ -61,6 +62,8 @@ def new(
     now: datetime,
     credentials: Mapping[str, str] = MappingProxyType({}),
     api_key: str | None = None,
+    filter: dict[str, Any] | None = None,
+    ordered: bool = False,
 ) -> tuple[SubscriberRow, str | None]:
     """Return a row for `add`, and its signing secret if deliveries of this kind are signed."""
     secret = new_secret() if destination.signed else None
@@ -76,8 +79,8 @@ def new(
         "headers": encrypted(keys, headers),
         "options": dict(options),
         "credentials": encrypted(keys, credentials),
-        "filter": None,
-        "ordered": None,
+        "filter": filter,
+        "ordered": ordered or None,
         "rate_limit": rate_limit,
         "max_in_flight": max_in_flight,
         "state": SubscriberState.ACTIVE,
@@ -172,6 +175,8 @@ def get(tx: Tx, subscriber_id: str, *, for_update: bool = False) -> SubscriberRo
 
 def change(tx: Tx, subscriber_id: str, values: Mapping[str, Any]) -> SubscriberRow | None:
     """Set columns of a subscriber and return it, or None."""
+    if values.get("ordered", True) is not True:
+        end_order(tx, subscriber_id)
     if values:
         changed = sa.update(subscriber).where(subscriber.c.id == subscriber_id, _IS_SUBSCRIPTION)
         tx.execute(changed.values(**values))
