@@ -15,6 +15,7 @@ from tests.harness.api_caller import KEY
 from tests.simulate.asgi import Response
 from tests.simulate.clock import START
 from tests.simulate.network import Trickle
+from tests.simulate.wishes import Wish
 
 if TYPE_CHECKING:
     from tests.simulate.world import World
@@ -30,6 +31,7 @@ class Subscriber:
         self.answers = answers
         self.id = ""
         self.secret = ""
+        self.wish = Wish(None, lambda _: True, ordered=False)
         #: Answers with a 2xx by event id.
         self.accepted: defaultdict[str, int] = defaultdict(int)
         self._bodies: dict[str, bytes] = {}
@@ -39,6 +41,7 @@ class Subscriber:
         """Answer one delivery."""
         world, name = self._world, request.headers["webhook-id"]
         self._verify(request, name)
+        world.checker.heard(self, name)
         if not self.answers or world.occurs("subscriber_hangs"):
             return None
         if world.occurs("subscriber_5xx"):

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.database import queue
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job, push
 from orchestrator.engine import claims, deliver, poll, submit, submit_outcome
@@ -173,6 +174,13 @@ def only_active(new: outbox.NewEvent, *seen: Any) -> list[tuple[str, str]]:
 
 
 _recipients = outbox._recipients
+
+
+def in_any_order(
+    tx: Tx, lane: str, share: int, now: datetime, _until: datetime, **_: Any
+) -> Sequence[str]:
+    due = {"lane": lane, "now": now, "share": share}
+    return tx.scalars(queue._DUE_DELIVERIES, due).all()
 
 
 async def record_before_sending(self: Deliverer, due: ClaimedDelivery) -> None:

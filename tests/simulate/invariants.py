@@ -17,6 +17,7 @@ from tests.simulate.next_due import NextDue, next_due, virtual_time
 from tests.simulate.replica import Replica
 
 if TYPE_CHECKING:
+    from tests.simulate.clients import Subscriber
     from tests.simulate.world import World
 
 #: Accounts with a lookup after a lost answer, and the account that may render twice without one.
@@ -38,6 +39,9 @@ class Checker:
         #: The replica that last claimed each row.
         self._claimed_by: dict[str, str] = {}
         self._event_types: defaultdict[str, list[str]] = defaultdict(list)
+        self._job_events: dict[str, EventRow] = {}
+        #: The deliveries that were dead once: a replay of one comes late.
+        self._died: set[str] = set()
         self._completions: Counter[tuple[str, bool]] = Counter()
 
     # -- observations of clients and vendors
@@ -95,6 +99,27 @@ class Checker:
             for row in self.committed.jobs.values()
             if row.external_task_id in externals or row.vendor_task_id in asked.tasks
         ]
+
+    def heard(self, subscriber: Subscriber, event_id: str) -> None:
+        """Check that an ordered subscriber receives the events of a job in sequence (18)."""
+        event = self._job_events.get(event_id)
+        if event is None or not subscriber.wish.ordered:
+            return
+        for row in self.committed.deliveries.values():
+            earlier = self._job_events.get(row.event_id)
+            if (
+                row.subscriber_id == subscriber.id
+                and earlier is not None
+                and (earlier.job_id, row.state)
+                in ((event.job_id, "pending"), (event.job_id, "held"))
+                and earlier.sequence < event.sequence
+                and not subscriber.accepted[row.event_id]
+                and row.id not in self._died
+            ):
+                self._world.report_violation(
+                    f"18: {subscriber.host} receives event {event.sequence} of {event.job_id}"
+                    f" before event {earlier.sequence}"
+                )
 
     def replica_started(self) -> None:
         """Check that a process on SQLite takes back all claims before it works (17)."""
@@ -271,6 +296,7 @@ class Checker:
             yield from self._fan_out(event)
             if event.job_id is None:
                 continue
+            self._job_events[event.id] = event
             types = self._event_types[event.job_id]
             types.append(event.type)
             self._world.counts["job.stuck"] += event.type == "job.stuck"
@@ -298,6 +324,7 @@ class Checker:
             subscriber.id
             for subscriber in subscribers
             if matches(tuple(json.loads(subscriber.types)), event.type)
+            and self._world.wish_of(subscriber.id).is_met(json.loads(event.body))
         }
         if job.callback_lane and event.type in FINAL_EVENTS:
             expected.add(job.callback_lane)
@@ -315,6 +342,8 @@ class Checker:
             self._world.trace.add(by, "delivery", *row)
             if before is None or row.lease > before.lease:
                 self._claimed_by[row.id] = by
+            if row.state == "dead":
+                self._died.add(row.id)
             if row.claimed_by is not None and row.due_at is None:
                 yield f"{row.id} is {row.state}, and claimed by process {row.claimed_by}"
             if (row.state == "pending") is (row.due_at is None):

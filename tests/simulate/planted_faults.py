@@ -21,6 +21,7 @@ from orchestrator.engine.receive import Receiver
 from orchestrator.engine.recovery import Recovery
 from orchestrator.engine.worker import Claimed
 from orchestrator.events import outbox
+from orchestrator.events.filters import Filter
 from orchestrator.jobs import capacity, transition
 from orchestrator.jobs.ledger import Ledger
 from orchestrator.vendors.report import Report
@@ -67,6 +68,10 @@ PLANTED_FAULTS: Mapping[str, Plant] = {
     "answers are matched by position": _patch(Poller, "_answered", faulty_code.match_by_position),
     "the event is written in another transaction": faulty_code.publish_in_next_transaction,
     "paused subscribers are owed nothing": _patch(outbox, "_recipients", faulty_code.only_active),
+    "a filter is ignored": _patch(Filter, "matches", lambda *_: True),
+    "an ordered subscriber gets what is due": _patch(
+        queue, "first_in_order", faulty_code.in_any_order
+    ),
     "delivered is written before it is sent": _patch(
         Deliverer, "work", faulty_code.record_before_sending
     ),

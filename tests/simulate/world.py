@@ -33,6 +33,7 @@ from tests.simulate.replica import Replica
 from tests.simulate.sessions import Locks
 from tests.simulate.trace import Trace
 from tests.simulate.vendors import SECRET, SIGNED, Gateway
+from tests.simulate.wishes import Wish, wish_of
 from tests.simulate.writers import CommitFate
 
 SECRET_KEY = "simulated-key-" + "k" * 32
@@ -127,6 +128,7 @@ class World:
         """Insert the subscribers and keep their secrets."""
         keys, clock = Keys([SECRET_KEY]), SkewedClock(self.loop.time, 0)
         ids = Ids(clock, random.Random(f"people {self.plan.seed}"))
+        wishes = random.Random(f"wishes {self.plan.seed}")
         self._callback_receiver.secret = keys.callback_secrets[0]
         with engine().begin() as tx:
             for subscriber in self.subscribers:
@@ -134,10 +136,12 @@ class World:
                     (["job.*"], ["job.*"], ["*"], ["job.succeeded", "job.failed", "job.expired"])
                 )
                 types = chosen if subscriber.answers else ["job.succeeded"]
+                subscriber.wish = wish_of(wishes)
                 row, secret = subscribers.new(
                     ids, keys, destination=load()["webhook"], url=f"https://{subscriber.host}/",
                     types=types, description="", headers={}, options={},
                     rate_limit=None, max_in_flight=8, now=after(START, 0),
+                    filter=subscriber.wish.filter, ordered=subscriber.wish.ordered,
                 )  # fmt: skip
                 subscribers.add(tx, row)
                 subscriber.id, subscriber.secret = row["id"], str(secret)
@@ -277,6 +281,10 @@ class World:
         known = next((each.id for each in self.subscribers if each.host == host), None)
         lanes = self.checker.committed.subscribers.values()
         return known or next((each.id for each in lanes if each.callback_origin), None)
+
+    def wish_of(self, subscriber_id: str) -> Wish:
+        """Return what a subscriber wishes beyond its types."""
+        return next(each.wish for each in self.subscribers if each.id == subscriber_id)
 
     def peer(self, host: str) -> Peer:
         """Return the server at a host name."""
