@@ -15,6 +15,7 @@ from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.engine.replay_contract import Candidate, Chunk, Made, Sampled, Selection, Share
+from orchestrator.engine.replay_filters import Filtered, judged
 from orchestrator.events.subscriptions import matches
 from orchestrator.foundation.states import DeliveryState, EventType, SubscriberState
 from orchestrator.jobs.intake import JobIntake
@@ -36,9 +37,11 @@ class Redelivery(Selection):
         """Return up to `most` deliveries after the cursor."""
         active = sa.func.coalesce(subscriber.c.state == SubscriberState.ACTIVE, sa.false())
         fits = sa.and_(subscriber.c.id.is_not(None), *self._fits())
-        found = self._select(self.id, fits.label("fits"), active.label("active"), outer=True)
+        columns = self.id, fits.label("fits"), active.label("active")
+        found = self._select(*columns, delivery.c.event_id, _FILTER, outer=True)
         found = found.where(*self._span()).order_by(self.id).limit(most + 1)
-        return _chunk([Candidate(*row) for row in tx.execute(found)], most)
+        rows = [Filtered(Candidate(*row[:3]), *row[3:]) for row in tx.execute(found)]
+        return _chunk(judged(tx, rows), most)
 
     def make_due(
         self, tx: Tx, intake: JobIntake, chosen: Sequence[Candidate], now: datetime
@@ -122,10 +125,12 @@ class Backfill(Selection):
         # Not EXISTS: PostgreSQL would gather all that the subscriber was ever owed, for each chunk.
         missed = self._owed().limit(1).scalar_subquery().is_(None)
         fits = sa.and_(*self._wanted(tx), missed).label("fits")
-        active = sa.literal(self._subscriber(tx)[1]).label("active")
+        _, is_active, wanted = self._subscriber(tx)
+        active = sa.literal(is_active).label("active")
         found = sa.select(self.id, fits, active).where(*self._span())
-        rows = tx.execute(found.order_by(self.id).limit(most + 1))
-        return _chunk([Candidate(*row) for row in rows], most)
+        found = found.order_by(self.id).limit(most + 1)
+        rows = [Filtered(Candidate(*row), row[0], wanted) for row in tx.execute(found)]
+        return _chunk(judged(tx, rows), most)
 
     def make_due(
         self, tx: Tx, intake: JobIntake, chosen: Sequence[Candidate], now: datetime
@@ -167,7 +172,7 @@ class Backfill(Selection):
 
         A test event goes to one only.
         """
-        globs, _ = self._subscriber(tx)
+        globs, *_ = self._subscriber(tx)
         kinds = [kind for kind in self._types() if matches(globs, kind)]
         types = [kind for kind in kinds if kind is not EventType.TEST]
         return [event.c.type.in_(types), *self._created_in(event)]
@@ -178,11 +183,17 @@ class Backfill(Selection):
         found = sa.select(sa.literal(1)).select_from(delivery)
         return found.where(delivery.c.event_id == event.c.id, mine).correlate(event)
 
-    def _subscriber(self, tx: Tx) -> tuple[tuple[str, ...], bool]:
-        """Return the globs of types that the subscriber wants, and whether it is active."""
-        found = sa.select(subscriber.c.types, subscriber.c.state)
+    def _subscriber(self, tx: Tx) -> tuple[tuple[str, ...], bool, str | None]:
+        """Return the globs of the subscriber's types, whether it is active, and its filter."""
+        found = sa.select(subscriber.c.types, subscriber.c.state, _FILTER)
         row = tx.execute(found.where(subscriber.c.id == self.row["subscriber_id"])).first()
-        return (tuple(row.types), row.state == SubscriberState.ACTIVE) if row else ((), False)
+        if row is None:
+            return (), False, None
+        return tuple(row.types), row.state == SubscriberState.ACTIVE, row.filter
+
+
+#: As text, by which it is compiled once.
+_FILTER = sa.type_coerce(subscriber.c.filter, sa.Text).label("filter")
 
 
 def _chunk(rows: list[Candidate], most: int) -> Chunk:

@@ -180,7 +180,7 @@ def in_any_order(
     tx: Tx, lane: str, share: int, now: datetime, _until: datetime, **_: Any
 ) -> Sequence[str]:
     due = {"lane": lane, "now": now, "share": share}
-    return tx.scalars(queue._DUE_DELIVERIES, due).all()
+    return [str(one) for one in tx.scalars(queue._DUE_DELIVERIES, due)]
 
 
 async def record_before_sending(self: Deliverer, due: ClaimedDelivery) -> None:

@@ -42,6 +42,8 @@ FIRST_SEEDS = {
     "answers are matched by position": 432,
     "the event is written in another transaction": 1,
     "paused subscribers are owed nothing": 4,
+    "a filter is ignored": 1,
+    "an ordered subscriber gets what is due": 2,
     "delivered is written before it is sent": 1,
     "a failed delivery is never due again": 1,
     "each attempt has a webhook-id of its own": 1,
