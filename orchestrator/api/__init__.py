@@ -25,6 +25,7 @@ from orchestrator.api import (
     replays,
     stats,
     stream,
+    subscriber_explanations,
     subscribers,
 )
 from orchestrator.api.auth.api_keys import Scope
@@ -102,6 +103,7 @@ def _resources(runtime: Runtime) -> dict[str, dict[str, Handler]]:
         "/v1/subscribers": {"GET": subscribers.ls, "POST": subscribers.create},
         "/v1/subscribers/{id}": {**subscriber, "DELETE": subscribers.remove},
         "/v1/subscribers/{id}/test": {"POST": subscribers.test},
+        "/v1/subscribers/{id}/explain": {"POST": subscriber_explanations.show},
         "/v1/subscribers/{id}/pause": {"POST": subscribers.pause},
         "/v1/subscribers/{id}/resume": {"POST": subscribers.resume},
         "/v1/subscribers/{id}/rotate-secret": {"POST": subscribers.rotate},

@@ -25,6 +25,7 @@ from orchestrator.api.fields import (
     Url,
     Word,
 )
+from orchestrator.api.filter_field import FilterField, Ordered
 from orchestrator.foundation.errors import Problem
 from orchestrator.foundation.settings.dashboard import MAX_SHARE_DAYS
 from orchestrator.foundation.states import FINAL_EVENTS, Capability
@@ -151,10 +152,15 @@ class NewSubscriber(Body):
     max_in_flight: Annotated[InFlight | None, Field(description="Absent: as the kind has it.")] = (
         None
     )
+    filter: FilterField | None = None
+    ordered: Ordered = False
 
 
 class SubscriberChange(Body):
-    """`PATCH /v1/subscribers/{id}`: absent fields stay; only `rate_limit` may become null."""
+    """`PATCH /v1/subscribers/{id}`: absent fields stay.
+
+    `rate_limit` and `filter` may become null.
+    """
 
     model_config = ConfigDict(json_schema_extra=_without_defaults)
 
@@ -166,6 +172,8 @@ class SubscriberChange(Body):
     credentials: Credentials = {}
     rate_limit: Rate | None = None
     max_in_flight: InFlight = 8
+    filter: FilterField | None = None
+    ordered: Ordered | None = False
 
     def given(self) -> Json:
         """Return the fields that were sent."""

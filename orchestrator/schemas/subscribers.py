@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, JsonValue
 
 from orchestrator.foundation.states import SubscriberState
 from orchestrator.schemas.base import Json, OpenEnum, Shape, rfc3339_or_none
@@ -23,6 +23,8 @@ class SubscriberColumns(TypedDict):
     description: str
     rate_limit: float | None
     max_in_flight: int
+    filter: dict[str, Any] | None
+    ordered: bool | None
     options: dict[str, str]
     state: str
     reason: str | None
@@ -81,6 +83,12 @@ class Subscriber(Shape):
     description: str
     rate_limit: Annotated[float | None, Field(description="Attempts a second.")]
     max_in_flight: int
+    filter: Annotated[
+        dict[str, JsonValue] | None, Field(description="Which events of its types; null: all.")
+    ] = None
+    ordered: Annotated[
+        bool, Field(description="The events of one job come one after the other, in sequence.")
+    ] = False
     options: dict[str, str]
     credentials: Annotated[
         list[str] | None,
@@ -118,6 +126,17 @@ class RotatedSubscriber(Subscriber):
     previous_expires_at: AwareDatetime
 
 
+class Explanation(Shape):
+    """Whether a subscriber receives an event."""
+
+    object: Literal["explanation"]
+    matches: bool
+    reason: Annotated[str, Field(description="A sentence.")]
+    pointer: Annotated[
+        str | None, Field(description="JSON pointer into `filter`: the first condition that fails.")
+    ]
+
+
 class TestLinks(Shape):
     """Where the result of a test can be read."""
 
@@ -144,12 +163,19 @@ def subscriber_json(row: SubscriberColumns) -> Json:
         "description": row["description"],
         "rate_limit": row["rate_limit"],
         "max_in_flight": row["max_in_flight"],
+        "filter": row["filter"],
+        "ordered": bool(row["ordered"]),
         "options": row["options"],
         "status": row["state"],
         "disabled_reason": row["reason"],
         "failing_since": rfc3339_or_none(row["failing_since"]),
         "created_at": rfc3339_or_none(row["created_at"]),
     }
+
+
+def explanation_json(matches: bool, reason: str, pointer: str | None) -> Json:
+    """Return an explanation as JSON."""
+    return {"object": "explanation", "matches": matches, "reason": reason, "pointer": pointer}
 
 
 def callback_json(row: SubscriberColumns, health: CallbackColumns | None) -> Json:
@@ -172,8 +198,15 @@ def backlog_json(counts: BacklogColumns) -> Json:
 _ROW: SubscriberColumns = {
     "id": IDS["sub"], "kind": "webhook", "callback_origin": None, "shown": HOOK, "types": ["job.*"],
     "description": "the shop", "rate_limit": None, "max_in_flight": 8, "options": {},
+    "filter": {"data": {"account": "main"}}, "ordered": False,
     "state": "active", "reason": None, "failing_since": None, "created_at": CREATED,
 }  # fmt: skip
 #: In an event: the API also names the credentials.
 SUBSCRIBER_EVENT_EXAMPLE = subscriber_json(_ROW)
 SUBSCRIBER_EXAMPLE = SUBSCRIBER_EVENT_EXAMPLE | {"credentials": []}
+SUBSCRIBER_EXAMPLE = subscriber_json(_ROW)
+EXPLANATION_EXAMPLE = explanation_json(
+    False,
+    'The filter does not match at `/data/account`: "main" is wanted, and it is "spare".',
+    "/data/account",
+)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from orchestrator import schemas
-from orchestrator.api import replay_requests, requests
+from orchestrator.api import replay_requests, requests, subscriber_explanations
 from orchestrator.api.problems import CODES
 from orchestrator.foundation.clock import rfc3339
 from orchestrator.foundation.json_codec import encode
@@ -22,7 +22,11 @@ from orchestrator.schemas.jobs import EXAMPLE_INPUT, JOB_EXAMPLE
 from orchestrator.schemas.pushes import PUSH_EXAMPLE
 from orchestrator.schemas.replays import REPLAY_COUNT_EXAMPLE, REPLAY_EXAMPLE
 from orchestrator.schemas.stats import ACCOUNT_HISTORY_EXAMPLE, STATS_EXAMPLE
-from orchestrator.schemas.subscribers import SUBSCRIBER_EVENT_EXAMPLE, SUBSCRIBER_EXAMPLE
+from orchestrator.schemas.subscribers import (
+    EXPLANATION_EXAMPLE,
+    SUBSCRIBER_EVENT_EXAMPLE,
+    SUBSCRIBER_EXAMPLE,
+)
 
 _CREATED, _FINISHED, _NEXT_DAY = rfc3339(CREATED), rfc3339(FINISHED), rfc3339(NEXT_DAY)
 _REQUEST_ID = "req_5f0c9a1b7d3e8f2a6c4b0d91"
@@ -145,6 +149,7 @@ _EXAMPLES: dict[type[BaseModel], Any] = {
         **SUBSCRIBER_EXAMPLE, "secret": _SECRET, "previous_expires_at": _NEXT_DAY
     },
     schemas.DestinationKind: DESTINATION_EXAMPLE,
+    schemas.Explanation: EXPLANATION_EXAMPLE,
     schemas.TestEvent: {
         "object": "event", "id": IDS["evt"], "type": "subscriber.test",
         "links": {"deliveries": f"{BASE}/v1/deliveries?event={IDS['evt']}"},
@@ -207,6 +212,7 @@ _EXAMPLES: dict[type[BaseModel], Any] = {
     requests.Upload: {"file": "...", "kind": "video", "purpose": "reference", "account": "main"},
     requests.NewSubscriber: {"url": HOOK, "types": ["job.*"], "description": "the shop"},
     requests.SubscriberChange: {"types": ["job.succeeded", "job.failed"], "rate_limit": 20},
+    subscriber_explanations.Question: {"event": IDS["evt"]},
     requests.Rotation: {"grace_seconds": 3600},
     replay_requests.Replay: {"since": _CREATED, "status": "dead"},
     replay_requests.NewReplay: {

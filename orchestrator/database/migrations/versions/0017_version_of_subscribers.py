@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0016"
-down_revision = "0015"
+revision = "0017"
+down_revision = "0016"
 
 #: Random: unlike a number, it does not come again after a rollback or a failover. The row of a
 #: host of callback URLs receives no events as a subscriber, and does not count.
@@ -37,7 +37,7 @@ _UPDATE = "UPDATE OF types, state, filter, callback_origin"
 
 
 def upgrade() -> None:
-    """Add a table and triggers: processes of 0015 go on working, and their changes count.
+    """Add a table and triggers: processes of 0016 go on working, and their changes count.
 
     On PostgreSQL the lock of `subscriber` waits for its writers, and lasts for a moment.
     """
