@@ -60,6 +60,7 @@ def endpoints(runtime: Runtime, authenticator: Authenticator | None = None) -> l
     result = [
         Route("/v1/events/stream", streams),
         at("/v1/events/tickets", Scope.READ, POST=stream.ticket),
+        at("/v1/subscribers/{id}/explain", Scope.READ, POST=subscriber_explanations.show),
         *(at(path, None, **handlers) for path, handlers in _resources(runtime).items()),
         # What vendors send is not for those who only read jobs.
         at("/v1/jobs/{id}/pushes", Scope.WRITE, GET=job_pushes.ls),
@@ -103,7 +104,6 @@ def _resources(runtime: Runtime) -> dict[str, dict[str, Handler]]:
         "/v1/subscribers": {"GET": subscribers.ls, "POST": subscribers.create},
         "/v1/subscribers/{id}": {**subscriber, "DELETE": subscribers.remove},
         "/v1/subscribers/{id}/test": {"POST": subscribers.test},
-        "/v1/subscribers/{id}/explain": {"POST": subscriber_explanations.show},
         "/v1/subscribers/{id}/pause": {"POST": subscribers.pause},
         "/v1/subscribers/{id}/resume": {"POST": subscribers.resume},
         "/v1/subscribers/{id}/rotate-secret": {"POST": subscribers.rotate},

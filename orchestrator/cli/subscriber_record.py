@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from orchestrator.cli.columns import Table
 from orchestrator.cli.terminal import Record, moment
 from orchestrator.foundation.states import FINAL_EVENTS
@@ -47,4 +49,6 @@ def shown(subscriber: Subscriber) -> Record:
         "credentials": ", ".join(subscriber.credentials or []),
         "per second": subscriber.rate_limit,
         "at once": subscriber.max_in_flight,
+        "ordered": "yes" if subscriber.ordered else None,
+        "filter": json.dumps(subscriber.filter) if subscriber.filter is not None else None,
     }

@@ -11,7 +11,8 @@ from orchestrator.cli import replays
 from orchestrator.cli.batch import Yes, confirm
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.failure import Failure
-from orchestrator.cli.lookup import DELIVERY, SUBSCRIBER, find
+from orchestrator.cli.filter_options import EventBody, Filter, Ordered, filter_fields, json_object
+from orchestrator.cli.lookup import DELIVERY, EVENT, SUBSCRIBER, find
 from orchestrator.cli.options import After, Limit, seconds, words
 from orchestrator.cli.replays import DryRun, Rate, Since, Types, Until, Wait, Wish
 from orchestrator.cli.subscriber_options import (
@@ -29,9 +30,10 @@ from orchestrator.cli.subscriber_options import (
 )
 from orchestrator.cli.subscriber_record import TABLE, shown
 from orchestrator.cli.subscriber_test import exchange, first_attempt, outcome
-from orchestrator.cli.terminal import moment
+from orchestrator.cli.terminal import Record, moment
 from orchestrator.schemas import (
     ChangedSubscriber,
+    Explanation,
     NewSubscriber,
     RotatedSubscriber,
     Subscriber,
@@ -57,6 +59,8 @@ def add(
     credentials: Credentials = None,
     rate_limit: RateLimit = None,
     max_in_flight: InFlight = None,
+    wanted: Filter = None,
+    ordered: Ordered = None,
 ) -> None:
     """Add a subscriber. Its signing secret is shown once, now.
 
@@ -75,7 +79,7 @@ def add(
         credentials=credentials,
         rate_limit=rate_limit,
         max_in_flight=max_in_flight,
-    )
+    ) | filter_fields(wanted, ordered)
     with session.client() as client:
         made = client.post(NewSubscriber, SUBSCRIBER.path, given)
     session.terminal.record(made, shown(made) | {"secret": made.secret})
@@ -127,6 +131,8 @@ def update(
     credentials: Credentials = None,
     rate_limit: NewRateLimit = None,
     max_in_flight: InFlight = None,
+    wanted: Filter = None,
+    ordered: Ordered = None,
 ) -> None:
     """Change a subscriber. Fields not given stay.
 
@@ -141,7 +147,7 @@ def update(
         options=options,
         credentials=credentials,
         max_in_flight=max_in_flight,
-    )
+    ) | filter_fields(wanted, ordered)
     if rate_limit is not None:
         given["rate_limit"] = rate(rate_limit)
     if not given:
@@ -228,6 +234,36 @@ def send_test(
             " it is retried like any other delivery"
         )
         raise Failure("the subscriber did not accept it", hint=hint)
+
+
+@command(app, "explain", "orchestrator subscribers explain sub_01m7x evt_01m7x")
+def explain(
+    session: Session,
+    subscriber: SubscriberId,
+    event: Annotated[
+        str | None, typer.Argument(metavar="EVT", help="An event's id, or the beginning of one.")
+    ] = None,
+    body: EventBody = None,
+) -> None:
+    """Explain whether a subscriber receives an event, by its types, its filter and its state."""
+    if (event is None) is (body is None):
+        raise typer.BadParameter("give the id of an event, or --body")
+    with session.client() as client:
+        found = find(client, SUBSCRIBER, subscriber)
+        question: Record = (
+            {"body": json_object("--body", body)}
+            if body is not None
+            else {"event": find(client, EVENT, str(event)).id}
+        )
+        answer = client.post(Explanation, f"{SUBSCRIBER.path}/{found.id}/explain", question)
+    session.terminal.record(
+        answer,
+        {
+            "receives it": "yes" if answer.matches else "no",
+            "why": answer.reason,
+            "in the filter": answer.pointer,
+        },
+    )
 
 
 @command(app, "replay", "orchestrator subscribers replay sub_01m7x --since 1d --missed --dry-run")

@@ -22,6 +22,7 @@ from orchestrator.client.requests import (
 from orchestrator.client.sync_async import ModeT, Resource, dual
 from orchestrator.schemas import (
     ChangedSubscriber,
+    Explanation,
     NewSubscriber,
     Page,
     Replay,
@@ -40,6 +41,7 @@ class SubscriberOptions(TypedDict, total=False):
     options: Mapping[str, str] | None
     credentials: Mapping[str, str] | None
     max_in_flight: int | None
+    ordered: bool | None
 
 
 class Subscribers(Resource[ModeT]):
@@ -52,6 +54,7 @@ class Subscribers(Resource[ModeT]):
         *,
         kind: str | None = None,
         rate_limit: float | None = None,
+        filter: Mapping[str, object] | None = None,
         **options: Unpack[SubscriberOptions],
     ) -> NewSubscriber:
         """Return a new subscriber; only this response has `secret`.
@@ -63,7 +66,7 @@ class Subscribers(Resource[ModeT]):
         >>> made = client.subscribers.create("https://my.app/hook", types=["job.*"])
         >>> webhook = Webhook(made.secret)
         """
-        body = _body(options, kind=kind, url=url, rate_limit=rate_limit)
+        body = _body(options, kind=kind, url=url, rate_limit=rate_limit, filter=filter)
         return await self._call(NewSubscriber, post("subscribers", json=body))
 
     @dual
@@ -97,17 +100,20 @@ class Subscribers(Resource[ModeT]):
         *,
         url: str | None = None,
         rate_limit: float | Unset | None = UNSET,
+        filter: Mapping[str, object] | Unset | None = UNSET,
         **options: Unpack[SubscriberOptions],
     ) -> ChangedSubscriber:
-        """Update a subscriber: fields left out stay. `rate_limit=None` removes the limit.
+        """Update a subscriber: fields left out stay.
+
+        `rate_limit=None` removes the limit, and `filter=None` the filter.
 
         `headers`, `options` and `credentials` are replaced whole. A `url` with another origin drops
         the stored headers and credentials unless new ones are given; the result's `dropped` says
         so.
         """
-        body = _body(options, url=url, rate_limit=rate_limit)
-        if rate_limit is None:
-            body["rate_limit"] = None
+        body = _body(options, url=url, rate_limit=rate_limit, filter=filter)
+        cleared = {"rate_limit": rate_limit, "filter": filter}
+        body |= {name: None for name, value in cleared.items() if value is None}
         request = Request("PATCH", path("subscribers", subscriber_id), json=body)
         return await self._call(ChangedSubscriber, request)
 
@@ -120,6 +126,19 @@ class Subscribers(Resource[ModeT]):
     async def test(self, subscriber_id: str) -> TestEvent:
         """Send a subscriber a test event. `client.deliveries.list(event=...)` has its delivery."""
         return await self._call(TestEvent, post("subscribers", subscriber_id, "test"))
+
+    @dual
+    async def explain(
+        self,
+        subscriber_id: str,
+        *,
+        event: str | None = None,
+        body: Mapping[str, object] | None = None,
+    ) -> Explanation:
+        """Return whether a subscriber receives an event, or an event with this body, and why."""
+        question = json_fields(event=event, body=body)
+        request = post("subscribers", subscriber_id, "explain", json=question)
+        return await self._call(Explanation, request)
 
     @dual
     async def pause(self, subscriber_id: str) -> Subscriber:

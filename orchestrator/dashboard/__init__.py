@@ -23,6 +23,7 @@ from orchestrator.dashboard.pages import (
     shared,
     sign_in,
     static,
+    subscriber_explanations,
     subscriber_forms,
     subscribers,
     try_job,
@@ -52,6 +53,10 @@ PAGES: Mapping[str, Mapping[str, Handler]] = {
     "/subscribers/new": {"GET": subscriber_forms.new},
     "/subscribers/{id}": {"GET": subscribers.show},
     "/subscribers/{id}/edit": {"GET": subscriber_forms.edit, "POST": subscriber_forms.change},
+    "/subscribers/{id}/explain": {
+        "GET": subscriber_explanations.show,
+        "POST": subscriber_explanations.ask,
+    },
     "/subscribers/{id}/{action}": {"POST": subscribers.act},
     "/replays": {"GET": replays.ls},
     "/replays/new": {"GET": replays.RESENDS.preview, "POST": replays.RESENDS.begin},

@@ -5,8 +5,10 @@ So a fault has one place, and its message names the field.
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from typing import Any
 
 #: What a browser's field for a date and a time sends: no zone.
 _LOCAL = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,3})?)?")
@@ -38,3 +40,11 @@ def pairs(text: str, separator: str) -> dict[str, str]:
     """Return names and values, one pair on a line; a line without a separator is a name alone."""
     split = (line.partition(separator) for line in text.splitlines() if line.strip())
     return {name.strip(): value.strip() for name, _, value in split}
+
+
+def json_value(text: str) -> Any:
+    """Return the JSON value of a text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text

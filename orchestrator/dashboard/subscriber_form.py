@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.dashboard.fields import number, pairs, words
+from orchestrator.dashboard.filter_fields import filter_texts, filter_values
 
 Json = dict[str, Any]
 
@@ -20,7 +21,7 @@ _NUMBERS = ("max_in_flight", "rate_limit")
 def new_body(given: Mapping[str, str]) -> Json:
     """Return the body of a new subscriber from the fields that have a text."""
     body = {name: given[name] for name in ("url", "kind", "description") if name in given}
-    return body | _parsed(given)
+    return body | filter_values(given) | _parsed(given)
 
 
 def change_body(given: Mapping[str, str], texts: Mapping[str, str]) -> Json:
@@ -31,9 +32,9 @@ def change_body(given: Mapping[str, str], texts: Mapping[str, str]) -> Json:
     """
     plain = {"url": given["url"]} if "url" in given else {}
     body: Json = plain | {"description": given.get("description", ""), "rate_limit": None}
-    body |= {"options": {}, **_parsed(given)}
+    body |= {"options": {}, **filter_values(given), **_parsed(given)}
     before: Json = {"description": texts.get("description", ""), "rate_limit": None}
-    before |= {"options": {}, **_parsed(texts)}
+    before |= {"options": {}, **filter_values(texts), **_parsed(texts)}
     changed = {name: value for name, value in body.items() if before.get(name, ...) != value}
     return changed | {name: {} for name in ("headers", "credentials") if f"drop.{name}" in given}
 
@@ -52,6 +53,7 @@ def texts_of(receiver: Json, defaults: Mapping[str, str]) -> dict[str, str]:
         "max_in_flight": str(receiver["max_in_flight"]),
         "rate_limit": "" if rate is None else f"{rate:g}",
         **options,
+        **filter_texts(receiver),
     }
     return {name: text for name, text in texts.items() if text}
 

@@ -27,6 +27,7 @@ from tests.harness.command_line import (
     account_check,
     api_key,
     delivery,
+    event,
     page,
     replay,
     replay_count,
@@ -127,6 +128,41 @@ def test_an_update_sends_only_the_given_fields(fake: Fake) -> None:
     ]
     assert ran(fake, "subscribers", "update", SUB, "--rate-limit", "fast").code == 2
     assert ran(fake, "subscribers", "update", SUB).code == 2
+
+
+def test_a_filter_is_json_or_a_file_and_none_clears_it(fake: Fake, tmp_path: Path) -> None:
+    wanted = {"data": {"account": "main"}}
+    file = tmp_path / "filter.json"
+    file.write_text(json.dumps(wanted))
+    fake.script("POST /v1/subscribers", (201, subscriber(filter=wanted, ordered=True)))
+    for given in (json.dumps(wanted), f"@{file}"):
+        words = ["--filter", given, "--ordered"]
+        done = ran(fake, "subscribers", "add", "https://my.app/hook", *words)
+        assert json.dumps(wanted) in done.out
+    expected = {"url": "https://my.app/hook", "filter": wanted, "ordered": True}
+    assert bodies(fake, "POST /v1/subscribers") == [expected] * 2
+    fake.script(f"GET /v1/subscribers/{SUB}", (200, subscriber()))
+    fake.script(f"PATCH /v1/subscribers/{SUB}", (200, subscriber()))
+    assert ran(fake, "subscribers", "update", SUB, "--filter", "none", "--no-ordered").code == 0
+    assert bodies(fake, f"PATCH /v1/subscribers/{SUB}") == [{"ordered": False, "filter": None}]
+    for bad in ("{", "[1]", "@/nowhere", '"x"', "[" * 100_000):
+        assert ran(fake, "subscribers", "update", SUB, "--filter", bad).code == 2
+
+
+def test_an_explanation_says_whether_and_why(fake: Fake) -> None:
+    fake.script(f"GET /v1/subscribers/{SUB}", (200, subscriber()))
+    fake.script(f"GET /v1/events/{EVT}", (200, event()))
+    answer = {"object": "explanation", "matches": False, "reason": "Why.", "pointer": "/data/a"}
+    fake.script(f"POST /v1/subscribers/{SUB}/explain", (200, answer))
+    done = ran(fake, "subscribers", "explain", SUB, EVT)
+    assert done.code == 0
+    assert all(text in done.out for text in ("no", "Why.", "/data/a"))
+    assert ran(fake, "subscribers", "explain", SUB, "--body", '{"type": "x"}').code == 0
+    assert bodies(fake, f"POST /v1/subscribers/{SUB}/explain") == [
+        {"event": EVT},
+        {"body": {"type": "x"}},
+    ]
+    assert ran(fake, "subscribers", "explain", SUB).code == 2
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume"])

@@ -152,6 +152,13 @@ async def test_subscribers_are_created_updated_and_receive_deliveries_and_replay
             service.subscriber.secrets.append(made.secret)
             assert (made.types, made.rate_limit) == (["job.succeeded", "subscriber.*"], 50)
             changed = await client.subscribers.update(made.id, rate_limit=None, description="d")
+            wanted = {"data": {"error": None}}
+            changed = await client.subscribers.update(made.id, filter=wanted, ordered=True)
+            assert (changed.filter, changed.ordered) == (wanted, True)
+            answer = await client.subscribers.explain(made.id, body={"type": "job.succeeded"})
+            assert (answer.matches, answer.pointer) == (False, "/data/error")
+            changed = await client.subscribers.update(made.id, filter=None, ordered=False)
+            assert (changed.filter, changed.ordered) == (None, False)
             assert (changed.rate_limit, changed.description, changed.types) == (
                 None,
                 "d",

@@ -63,6 +63,7 @@ KNOWN = {
         "a CloudEvent": "docs/test_blocks.py",
         "a sample": "docs/test_plugins.py",
         "a subscriber": "docs/test_chat.py",
+        "a filter": "docs/test_filters.py",
     },
     "mermaid": dict.fromkeys(("a sequence", "job states", "tables"), "docs/test_diagrams.py"),
     "text": {"": ""},
