@@ -38,13 +38,18 @@ class Recipient(NamedTuple):
     state: str
 
 
+@lru_cache(maxsize=4096)
+def _globs(types: str) -> tuple[str, ...]:
+    return tuple(json.loads(types))
+
+
 class _Group:
     """Subscribers with the same types and the same filter."""
 
     __slots__ = ("filter", "globs", "recipients")
 
     def __init__(self, types: str, found: Filter | None) -> None:
-        self.globs: tuple[str, ...] = tuple(json.loads(types))
+        self.globs = _globs(types)
         self.filter = found
         self.recipients: list[Recipient] = []
 
@@ -72,12 +77,15 @@ class Subscriptions:
 
     def _index(self, groups: Sequence[_Group]) -> None:
         """Put each group under the keys that the fewest others have."""
-        used = Counter(chain.from_iterable(keys for one in _filters(groups) for keys in one.keys))
-        for group, found in zip(groups, _filters(groups), strict=True):
-            if not found.keys:
+        choices = [(group, found.keys) for group in groups if (found := group.filter)]
+        used = Counter(chain.from_iterable(chain.from_iterable(keys for _, keys in choices)))
+        for group, sets in choices:
+            if not sets:
                 self._scanned.append(group)
                 continue
-            chosen: Iterable[Key] = min(found.keys, key=lambda keys: sum(used[one] for one in keys))
+            chosen: Iterable[Key] = sets[0]
+            if len(sets) > 1:
+                chosen = min(sets, key=lambda keys: sum(map(used.__getitem__, keys)))
             for path, value in chosen:
                 self._found[path].setdefault(value, []).append(group)
 
