@@ -40,3 +40,21 @@ def test_a_filter_is_the_same_after_a_form() -> None:
     for given in ({"filter": WANTED, "ordered": True}, {"filter": None, "ordered": False}):
         assert filter_values(filter_texts(given)) == given
     assert filter_values({"filter": "{"}) == {"filter": "{", "ordered": False}
+
+
+async def test_the_form_sets_changes_and_clears_a_filter(tmp_path: Path) -> None:
+    text = '{"data": {"account": "<b>other</b>"}}'
+    async with dashboard(tmp_path) as pages, pages.reader() as reader:
+        made = await subscribed(pages.api, types=["job.*"])
+        form = f"/subscribers/{made['id']}/edit"
+        same = {"types": "job.*", "max_in_flight": "8"}
+        await reader.send(form, **same, filter=text, ordered="yes")
+        changed = await pages.api.get(f"/v1/subscribers/{made['id']}")
+        assert (changed["filter"], changed["ordered"]) == (WANTED, True)
+        assert '"<b>other</b>"' in await reader.see(form)
+        refused = await reader.send(form, 422, **same, filter='{"data": {"$x": 1}}')
+        assert "/filter/data/$x" in refused
+        await reader.send(form, 422, **same, filter="{")
+        await reader.send(form, **same)
+        cleared = await pages.api.get(f"/v1/subscribers/{made['id']}")
+        assert (cleared["filter"], cleared["ordered"]) == (None, False)
