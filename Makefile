@@ -23,8 +23,9 @@ test: $(READY)
 	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -m "not proof and not brokers" $(ARGS)
 
 # Publishers against real brokers, each killed under load; also those whose server no package of
-# .venv brings. `python -m tests.brokers` states what is needed.
+# .venv brings: as root on Debian it installs them.
 test-brokers: $(READY)
+	@.venv/bin/python -m tests.brokers.install
 	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest tests/brokers $(ARGS)
 
 # The slow tests: the simulator finds planted faults, every bench runs, schemathesis finds nothing,

@@ -121,7 +121,7 @@ def test_ctrl_c_ends_a_batch_of_retries(fake: Fake, monkeypatch: pytest.MonkeyPa
     known(fake, job("failed"), job("failed", id=OTHER))
     sent: list[str] = []
 
-    def stopped(_: Client, path: str, *__: object) -> Job:
+    def stopped(_: Client, __: object, path: str, *___: object) -> Job:
         sent.append(path)
         raise Failure("stopped; it may have been received", code=Exit.INTERRUPTED)
 

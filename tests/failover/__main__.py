@@ -15,6 +15,7 @@ from tests.failover import daemons, patroni
 from tests.failover.kills import Kind
 from tests.failover.routes import ROUTES
 from tests.failover.run import Result, run
+from tests.harness.debian import Missing
 
 _HEAD = (
     "route", "replication", "kills", "orders", "pushes", "503", "lost", "doubled", "other",
@@ -126,7 +127,7 @@ def main() -> None:
     try:
         daemons.install()
         daemons.located("patroni")
-    except daemons.Missing as missing:
+    except Missing as missing:
         sys.exit(f"error: {missing}")
     sys.exit(0 if asyncio.run(table(chosen, options.seed)) else 1)
 

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.harness import clusters
+from tests.harness import clusters, debian
+from tests.harness.debian import Missing
 
 #: The programs, each with the package of Debian that has it.
 PROGRAMS: Mapping[str, str] = {
@@ -21,10 +22,6 @@ PROGRAMS: Mapping[str, str] = {
 }
 #: Where Debian puts programs for administrators.
 _PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin"))
-
-
-class Missing(Exception):
-    """A program is not installed, and cannot be installed here."""
 
 
 def located(name: str) -> str:
@@ -38,19 +35,7 @@ def located(name: str) -> str:
 
 def install() -> None:
     """Install what is missing, as root on Debian. Raises `Missing` anywhere else."""
-    packages = [of for name, of in PROGRAMS.items() if shutil.which(name, path=_PATH) is None]
-    if not packages:
-        return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        names = " ".join(packages)
-        raise Missing(f"not installed: {names}; on Debian, as root: apt-get install {names}")
-    print(f"installing {' '.join(packages)}", file=sys.stderr, flush=True)
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for words in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-        command = ["apt-get", "-qq", *words]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Missing(f"`{' '.join(command)}` failed: {done.stderr.strip()[-500:]}")
+    debian.install([of for name, of in PROGRAMS.items() if shutil.which(name, path=_PATH) is None])
 
 
 def _as_user() -> list[str]:

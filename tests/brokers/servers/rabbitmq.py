@@ -18,7 +18,7 @@ from tests.brokers.server import BrokerServer, ClientAlone, Received
 from tests.harness.processes import free_port
 
 #: Without the wrapper on PATH, which runs it as another user.
-_PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 _QUEUE = "video.events"
 
 
@@ -36,7 +36,7 @@ class RabbitMqServer(BrokerServer):
 
     @classmethod
     def absent(cls) -> bool:
-        return not _PROGRAM.exists()
+        return not PROGRAM.exists()
 
     def command(self) -> Sequence[str]:
         config = self.folder / "rabbitmq.conf"
@@ -59,7 +59,7 @@ class RabbitMqServer(BrokerServer):
             "setsid",
             "env",
             *(f"{name}={value}" for name, value in values.items()),
-            str(_PROGRAM),
+            str(PROGRAM),
         ]
 
     def kill(self) -> None:
