@@ -55,7 +55,9 @@ def parties(tx: Tx, delivery_id: str) -> tuple[EventRow, SubscriberRow] | None:
 
 def request_json(runtime: Runtime, about: EventRow, to: SubscriberRow, at: datetime) -> Json | None:
     """Return what an attempt at that time sends: masked address, headers and body."""
-    destination = runtime.destinations[to["kind"]]
+    destination = runtime.destinations.get(to["kind"])
+    if destination is None:
+        return None
     own = dict.fromkeys(_names(runtime, to["headers"]), MASK)
     message = _message(runtime, destination, about, at)
     keys = [_NO_SECRET] if destination.signed else []

@@ -134,11 +134,27 @@ class Deliverer:
 
     async def _attempt(self, claim: ClaimedDelivery) -> Attempted:
         """Return the attempt. Raises `TooLate` if the claim ended before the request left."""
-        started, now = self.clock.monotonic(), self.clock.now()
         to = claim.event["callback_key"] if claim.subscriber["callback_origin"] else None
         done = Attempted(
-            claim.row, claim.subscriber, now, ms=0, result=ResponseClass.LATER, address=to
+            claim.row,
+            claim.subscriber,
+            self.clock.now(),
+            ms=0,
+            result=ResponseClass.LATER,
+            address=to,
         )
+        try:
+            return await self._exchange(claim, done)
+        except TooLate:
+            raise
+        except Exception:
+            # A fault of ours is an attempt too: without one, the delivery would come back for ever.
+            log.exception("delivery not sent", delivery=claim.row["id"])
+            return replace(done, result=ResponseClass.SHORTLY, error="internal_error")
+
+    async def _exchange(self, claim: ClaimedDelivery, done: Attempted) -> Attempted:
+        """Return the attempt with what the other side answered. Raises `TooLate`."""
+        started, now = self.clock.monotonic(), done.at
         destination = self.destinations[claim.subscriber["kind"]]
         try:
             target = self._messages.target(claim, now)
@@ -195,10 +211,8 @@ class Deliverer:
         self, claim: ClaimedDelivery, destination: Publisher, target: Target, done: Attempted
     ) -> Attempted:
         """Return the attempt at a broker. Raises `Blocked` and `TooLate`."""
-        started, message = (
-            self.clock.monotonic(),
-            self._messages.message(claim, destination, done.at),
-        )
+        started = self.clock.monotonic()
+        message = self._messages.message(claim, destination, done.at)
         lane, size = claim.subscriber["id"], len(message.body)
         publication = await off_loop.receivers.run(lane, size, destination.encode, target, message)
         try:
@@ -257,7 +271,7 @@ def _head(
     response: httpx.Response, request: httpx.Request, target: Target, destination: Destination
 ) -> str:
     """Return the head of a response body, without our secrets that it may repeat."""
-    sent = [*target.credentials.values()]
+    sent = [*target.credentials.values(), *target.headers.values()]
     if header := request.headers.get("authorization"):
         sent.append(header.rpartition(" ")[2])
     # One that is cut could no longer be recognised.

@@ -23,7 +23,7 @@ CHECKS = (
     "missing_required_header", "unsupported_method", "allow_header_conformance", "ignored_auth",
 )  # fmt: skip
 #: Seconds for each request, and for all of them.
-REQUEST_TIMEOUT, TIMEOUT = 15, 90
+REQUEST_TIMEOUT, TIMEOUT = 15, 110
 
 
 async def existing(it: Live) -> Json:

@@ -79,7 +79,8 @@ async def test_a_message_is_sent_once_and_a_refusal_is_a_failure(service: Servic
     "address",
     ["apprise:json://127.0.0.1", "apprise:file:///etc/passwd", "apprise:syslog://", "apprise:dbus://",
      "apprise:gotify://10.0.0.1/token", "apprise:mailto://u:p@10.0.0.1", "apprise:discord",
-     "apprise:discord://a/b?verify=no", "apprise:apprise://10.0.0.1/t", "apprise:windows://"],
+     "apprise:discord://a/b?verify=no", "apprise:apprise://10.0.0.1/t", "apprise:windows://",
+     "apprise:fcm://project/device?keyfile=/etc/passwd", "apprise:zulip://bot@org.internal.corp/t"],
 )  # fmt: skip
 def test_what_could_reach_a_private_host_or_a_file_is_refused(address: str) -> None:
     with pytest.raises(ConfigError):

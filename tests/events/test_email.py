@@ -220,7 +220,8 @@ def test_every_event_is_a_mail_and_no_text_is_markup(data: dict[str, Any]) -> No
 
 @pytest.mark.parametrize(
     "address",
-    ["mailto:", "mailto:ann", "mailto:ann@example.com?bcc=eve@evil.example", "mailto:a@b,,c@d",
+    ["mailto:=?utf-8?q?a=2C=20evil=40x=2Ecom?=@example.com",
+     "mailto:", "mailto:ann", "mailto:ann@example.com?bcc=eve@evil.example", "mailto:a@b,,c@d",
      "mailto:ann@example.com%0aBcc:eve@evil.example", "mailto:" + "a@example.com," * 20 + "b@c"],
 )  # fmt: skip
 def test_only_mailboxes_are_an_address(address: str) -> None:

@@ -213,10 +213,10 @@ def sent_by(kind: str, event: str, data: Mapping[str, Any], **values: Any) -> Js
 
 
 @PEOPLE
-@pytest.mark.parametrize("event", list(EventType))
-def test_every_event_is_within_the_limits_of_its_service(kind: str, event: str) -> None:
-    for data in (DATA[event], JOB, FAILED, *FLAWS):
-        SERVICES[kind](sent_by(kind, event, data))
+def test_every_event_is_within_the_limits_of_its_service(kind: str) -> None:
+    for event in EventType:
+        for data in (DATA[event], JOB, FAILED, *FLAWS):
+            SERVICES[kind](sent_by(kind, event, data))
 
 
 HOSTILE = st.one_of(

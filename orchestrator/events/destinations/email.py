@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from orchestrator.foundation.settings import Settings
 
 #: RFC 5321 allows more; these are what people write, and what no header breaks on.
-_MAILBOX = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
+#: `=` and `?` would make an encoded word (RFC 2047), which is another address once it is decoded.
+_MAILBOX = re.compile(r"[A-Za-z0-9.!#$%&'*+/^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 _MOST_RECIPIENTS = 20
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _COLORS = {Severity.BAD: "#c0392b", Severity.WARNING: "#9a6700", Severity.GOOD: "#1f7a4d"}
@@ -79,7 +80,8 @@ class Email(Publisher):
         mail = EmailMessage(policy=SMTP)
         mail["Subject"] = shown.text[:200]
         mail["From"] = sender
-        mail["To"] = ", ".join(_recipients(target.address))
+        to = ", ".join(_recipients(target.address))
+        mail["To"] = to
         mail["Date"] = format_datetime(message.at)
         mail["Message-ID"] = f"<{message.event_id}@{domain}>"
         mail["References"] = f"<{thread}@{domain}>"
@@ -90,7 +92,6 @@ class Email(Publisher):
         mail.add_alternative(_html(shown), subtype="html")
         # A repeat is the same message, byte for byte.
         mail.set_boundary(f"=_{message.event_id}")
-        to = str(mail["To"])
         headers = {"from": sender, "subject": str(mail["Subject"])}
         return Publication(message.event_id, to, mail.as_bytes(), headers, key=message.job_id)
 

@@ -14,7 +14,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from orchestrator.events import formats
 from orchestrator.events.destinations import (
@@ -122,11 +122,13 @@ def _login(target: Target, tls: ssl.SSLContext) -> dict[str, Any]:
         "security_protocol": "SSL" if is_tls else "PLAINTEXT",
         "ssl_context": tls if is_tls else None,
     }
-    if "username" in secret:
+    url = urlsplit(target.address)
+    user = secret.get("username") or unquote(url.netloc.rpartition("@")[0])
+    if user:
         login |= {
             "security_protocol": f"SASL_{login['security_protocol']}",
             "sasl_mechanism": target.options.get("sasl_mechanism", "PLAIN"),
-            "sasl_plain_username": secret["username"],
+            "sasl_plain_username": user,
             "sasl_plain_password": secret.get("password", ""),
         }
     return login

@@ -232,12 +232,13 @@ def _receipt(message: Msg) -> str:
         raise _misfit("no stream stores this subject", "no_stream")
     try:
         ack = json.loads(message.data)
-    except ValueError:
+    except (ValueError, RecursionError):
         ack = None
-    if not isinstance(ack, dict):
-        raise PublishFailed("the acknowledgement is not JSON", code="unreadable_answer")
-    if error := ack.get("error"):
+    if isinstance(ack, dict) and isinstance(error := ack.get("error"), Mapping):
         raise _api_error(error)
+    # Another subscriber of the subject may answer too: only a stream stores the message.
+    if not (isinstance(ack, dict) and isinstance(ack.get("stream"), str) and ack.get("seq")):
+        raise PublishFailed("the answer is no acknowledgement", code="unreadable_answer")
     duplicate = ", a repeat that it dropped" if ack.get("duplicate") else ""
     return f"stream {ack.get('stream')}, sequence {ack.get('seq')}{duplicate}"
 

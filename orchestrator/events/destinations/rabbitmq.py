@@ -163,7 +163,8 @@ class _RabbitMq(Connection):
             delivery_mode=DeliveryMode.PERSISTENT,
             app_id="orchestrator",
         )
-        routing_key = publication.to.removeprefix(f"{self._exchange.name}/")
+        name = self._exchange.name
+        routing_key = publication.to.removeprefix(f"{name}/") if name else publication.to
         self._published = number = self._published + 1
         try:
             await self._exchange.publish(message, routing_key, mandatory=self._is_mandatory)

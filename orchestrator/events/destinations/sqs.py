@@ -113,7 +113,7 @@ def _error(response: httpx.Response) -> str:
     """Return the name of an error, of at most some hundred characters."""
     try:
         answer = json.loads(response.content[:4096])
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     found = answer.get("__type") if isinstance(answer, Mapping) else None
     return str(found)[:300]
