@@ -39,6 +39,7 @@ from orchestrator.foundation.addresses import masked
 from orchestrator.foundation.clock import Clock, Rng
 from orchestrator.foundation.errors import Blocked, ConfigError, Exchange, TooLate
 from orchestrator.foundation.ids import Ids, made_at
+from orchestrator.foundation.logs import traceback_of
 from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.retry_after import retry_after
 from orchestrator.foundation.signing.secret_keys import Keys
@@ -147,9 +148,9 @@ class Deliverer:
             return await self._exchange(claim, done)
         except TooLate:
             raise
-        except Exception:
+        except Exception as error:
             # A fault of ours is an attempt too: without one, the delivery would come back for ever.
-            log.exception("delivery not sent", delivery=claim.row["id"])
+            log.error("a fault", delivery=claim.row["id"], exception=traceback_of(error))
             return replace(done, result=ResponseClass.SHORTLY, error="internal_error")
 
     async def _exchange(self, claim: ClaimedDelivery, done: Attempted) -> Attempted:
