@@ -24,7 +24,7 @@ from orchestrator.foundation.ids import earliest, made_at
 from orchestrator.foundation.states import FINAL, JobState, Source
 
 #: Jobs that a chart reads, and of these the jobs whose status queries it counts.
-ROWS, _QUERIED = 2000, 400
+ROWS, _QUERIED = 2000, 100
 #: Jobs of a bucket that are counted exactly.
 COUNTED = 500
 #: Status queries of one job that are counted.
