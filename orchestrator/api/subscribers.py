@@ -171,7 +171,8 @@ async def change(context: RequestContext, body: SubscriberChange) -> Response:
     given = _checked(runtime, destination, row, body.given())
     url = given.pop("url", None)
     if url is None:
-        changed = await runtime.store.write(subscribers.change, row["id"], given)
+        seen = row["address"] if given.keys() & {"headers", "credentials"} else None
+        changed = await runtime.store.write(subscribers.change, row["id"], given, seen)
         return await _response(context, changed)
     moved = await runtime.store.write(
         subscribers.move, runtime.keys, row["id"], destination, url, given, _limits(runtime)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -91,6 +92,14 @@ def _from_file(path: str) -> str:
         raise typer.BadParameter(f"{path}: {why}", param_hint="--credential") from error
 
 
+def kind_and_url(kind: str | None, url: str) -> Record:
+    """Return the fields of an address, which may name its kind: `slack:https://...`."""
+    prefixed = re.fullmatch(r"([a-z][a-z0-9_]*):(https?://.*)", url)
+    if prefixed is None:
+        return {"kind": kind, "url": url}
+    return {"kind": kind or prefixed[1], "url": prefixed[2]}
+
+
 def fields(
     *,
     headers: list[str] | None,
@@ -108,10 +117,12 @@ def fields(
     return {name: value for name, value in body.items() if value is not None}
 
 
-def rate(text: str) -> float | None:
-    """Return a rate, None for `none`. Raises `typer.BadParameter`."""
+def rate_field(text: str | None) -> Record:
+    """Return the field `rate_limit` if it was given: None for `none`."""
+    if text is None:
+        return {}
     try:
-        return None if text == "none" else float(text)
+        return {"rate_limit": None if text == "none" else float(text)}
     except ValueError as error:
         raise typer.BadParameter(
             f"{text!r} is not a number, nor `none`", param_hint="--rate-limit"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 import typer
@@ -26,7 +25,8 @@ from orchestrator.cli.subscriber_options import (
     RateLimit,
     SubscriberId,
     fields,
-    rate,
+    kind_and_url,
+    rate_field,
 )
 from orchestrator.cli.subscriber_record import TABLE, shown
 from orchestrator.cli.subscriber_test import exchange, first_attempt, outcome
@@ -65,13 +65,10 @@ def add(
     """Add a subscriber. Its signing secret is shown once, now.
 
     The kind shows in most addresses. A credential in a file or in the environment stays out of the
-    shell's history: `--credential token=@FILE`, or `--credential token` with
-    CREDENTIAL_TOKEN.
+    shell's history: `--credential token=@FILE`, or `--credential token` with CREDENTIAL_TOKEN.
     """
-    prefixed = re.fullmatch(r"([a-z][a-z0-9_]*):(https?://.*)", url)
     given = fields(
-        kind=kind or (prefixed[1] if prefixed else None),
-        url=prefixed[2] if prefixed else url,
+        **kind_and_url(kind, url),
         types=words(types),
         description=description,
         headers=headers,
@@ -79,7 +76,8 @@ def add(
         credentials=credentials,
         rate_limit=rate_limit,
         max_in_flight=max_in_flight,
-    ) | filter_fields(wanted, ordered)
+        **filter_fields(wanted, ordered),
+    )
     with session.client() as client:
         made = client.post(NewSubscriber, SUBSCRIBER.path, given)
     session.terminal.record(made, shown(made) | {"secret": made.secret})
@@ -147,10 +145,8 @@ def update(
         options=options,
         credentials=credentials,
         max_in_flight=max_in_flight,
-    ) | filter_fields(wanted, ordered)
-    if rate_limit is not None:
-        given["rate_limit"] = rate(rate_limit)
-    if not given:
+    )
+    if not (given := given | filter_fields(wanted, ordered) | rate_field(rate_limit)):
         raise typer.BadParameter("nothing to change was given: --url, --types, --description, ...")
     with session.client() as client:
         found = find(client, SUBSCRIBER, subscriber)

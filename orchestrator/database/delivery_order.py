@@ -28,8 +28,9 @@ def first_in_order(
 ) -> Sequence[str]:
     """Return up to `share` due deliveries of a lane that are not blocked; postpone those that are.
 
-    Blocked ones are due when the one before them is, but not before `until`. `forced` looks at
-    those alone that an operator asked for.
+    Blocked ones are due at `until`. No later, although the one before them may be: a claim may
+    postpone them while another process ends the order. `forced` looks at those alone that an
+    operator asked for.
     """
     ids: list[str] = []
     window = max(share, _WINDOW)
@@ -70,20 +71,16 @@ _UNTIL = sa.bindparam("until", type_=delivery.c.due_at.type)
 _UNCLAIMED = (delivery.c.state == DeliveryState.PENDING, delivery.c.claimed_by.is_(None))
 
 
-def _before(event_id: sa.ColumnElement[str], *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
-    """Select the unfinished deliveries of the lane that come before that of an event."""
+def _is_blocked(event_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Return whether the lane has an unfinished delivery that comes before that of an event."""
     this, earlier, other = event.alias("this"), event.alias("earlier"), delivery.alias("other")
     joined = this.join(
         earlier, sa.and_(earlier.c.job_id == this.c.job_id, earlier.c.sequence < this.c.sequence)
     ).join(other, sa.and_(other.c.event_id == earlier.c.id, other.c.subscriber_id == _LANE))
-    found = sa.select(*(columns or (sa.func.max(other.c.due_at),))).select_from(joined)
     unfinished = other.c.state.in_((DeliveryState.PENDING, DeliveryState.HELD))
-    return found.where(this.c.id == event_id, unfinished)
-
-
-def _is_blocked(event_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    found = sa.select(sa.literal(1)).select_from(joined).where(this.c.id == event_id, unfinished)
     # Not EXISTS: PostgreSQL may make it a join of all tables.
-    return _before(event_id, sa.literal(1)).limit(1).scalar_subquery().is_not(None)
+    return found.limit(1).scalar_subquery().is_not(None)
 
 
 def _due(*also: sa.ColumnElement[bool]) -> sa.Select[Any]:
@@ -101,12 +98,10 @@ def _due(*also: sa.ColumnElement[bool]) -> sa.Select[Any]:
 
 
 _DUE, _FORCED = _due(), _due(delivery.c.forced_at.is_not(None))
-_LATEST = _before(delivery.c.event_id).correlate(delivery).scalar_subquery()
 _POSTPONE = (
     sa.update(delivery)
     .where(delivery.c.id.in_(_IDS), _is_blocked(delivery.c.event_id))
-    # One that is held has no time: the lane's `resume` gives it one.
-    .values(due_at=sa.case((_LATEST > _UNTIL, _LATEST), else_=_UNTIL))
+    .values(due_at=_UNTIL)
 )
 
 

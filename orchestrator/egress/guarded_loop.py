@@ -1,13 +1,15 @@
 """An event loop whose sockets connect only where the address policy allows it.
 
 Libraries of brokers open sockets themselves, also to hosts that a broker names (cluster members,
-advertised listeners, redirections). They all connect through these methods of their loop.
+advertised listeners, redirections). They all connect through these methods of their loop. They also
+keep what a broker announces, up to gigabytes, so what arrives is bounded here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -17,14 +19,29 @@ from orchestrator.egress.resolver import GuardedResolver
 from orchestrator.foundation.errors import Blocked
 
 _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
+#: Bytes that may arrive before anything is published, and for each message: a broker answers with
+#: some hundred.
+ROOM: Final = 1 << 20
+ROOM_OF_A_MESSAGE: Final = 16 * 1024
 
 
 @dataclass(slots=True)
 class Reach:
-    """What the policy answered to the connections of one piece of work, whoever made them."""
+    """The connections of one piece of work: what the policy answered, and what may still arrive."""
 
     allowed: int = 0
     blocked: Blocked | None = None
+    room: int = ROOM
+
+    def extend(self) -> None:
+        """Make room for the answer to one more message."""
+        self.room = min(ROOM, self.room + ROOM_OF_A_MESSAGE)
+
+    def received(self, count: int) -> None:
+        """Count bytes that have arrived. Raises `ConnectionAbortedError` beyond the room."""
+        self.room -= count
+        if self.room < 0:
+            raise ConnectionAbortedError("the broker sends more than answers")
 
 
 #: Set by a caller that asks; tasks that its work starts share it.
@@ -79,11 +96,19 @@ class GuardedLoop(asyncio.SelectorEventLoop):
             noted.allowed += 1
         await super().sock_connect(sock, address)
 
-    async def create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        """Refuse a socket that is given: it may be connected to any address."""
+    async def create_connection(
+        self, protocol_factory: Callable[[], Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Connect, and bound what arrives.
+
+        A socket that is given is refused: it may be connected to any address.
+        """
         if kwargs.get("sock") is not None:
             _refuse()
-        return await super().create_connection(*args, **kwargs)
+        reached = reach.get() or Reach()
+        return await super().create_connection(
+            lambda: _bounded(protocol_factory(), reached), *args, **kwargs
+        )
 
     # The names of asyncio.
     async def create_unix_connection(self, *_: Any, **__: Any) -> NoReturn:
@@ -115,6 +140,23 @@ class GuardedLoop(asyncio.SelectorEventLoop):
 
     async def sock_sendto(self, *_: Any, **__: Any) -> NoReturn:
         _refuse()
+
+
+def _bounded(protocol: Any, reached: Reach) -> asyncio.Protocol:
+    """Return a protocol that counts what it receives; its error closes the connection.
+
+    It is the same instance: a transport that turns to TLS keeps it.
+    """
+    if not isinstance(protocol, asyncio.Protocol):
+        _refuse()
+    receive = protocol.data_received
+
+    def counted(data: bytes) -> None:
+        reached.received(len(data))
+        receive(data)
+
+    protocol.data_received = counted  # type: ignore[method-assign]
+    return protocol
 
 
 def _noted(error: Blocked) -> Blocked:

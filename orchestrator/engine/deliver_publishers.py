@@ -53,9 +53,10 @@ class Key(NamedTuple):
 
 @dataclass(slots=True)
 class _Kept:
-    """A connection that is open, or being opened by `opening`, with its users."""
+    """A connection that is open, or being opened by `opening`, with its sockets and its users."""
 
     opening: asyncio.Task[Connection]
+    reached: Reach
     used_at: float
     users: int = 0
 
@@ -127,6 +128,7 @@ class PublisherPool:
             connection = opening.result() if opening.done() else await asyncio.shield(opening)
             if not may_leave():
                 raise TooLate(f"{publisher.kind}: the message may no longer leave")
+            kept.reached.extend()
             return await connection.publish(publication)
         except (TooLate, Blocked):
             raise
@@ -158,28 +160,28 @@ class PublisherPool:
             # Its address or its credentials have changed.
             if other.subscriber == key.subscriber and not old.users:
                 self._drop(other, old)
-        opening = loop.create_task(self._open(publisher, target))
+        reached = Reach()
+        opening = loop.create_task(self._open(publisher, target, reached))
         # Its error is known even if all who wait for it have given up.
         opening.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._kept[key] = kept = _Kept(opening, loop.time())
+        self._kept[key] = kept = _Kept(opening, reached, loop.time())
         self._evict(MOST)
         if self._sweeping is None:
             self._sweeping = loop.call_later(_SWEEP, self._sweep)
         return kept
 
-    async def _open(self, publisher: Publisher, target: Target) -> Connection:
+    async def _open(self, publisher: Publisher, target: Target, reached: Reach) -> Connection:
         """Open a connection. Raises `PublishFailed` and `Blocked`."""
-        noted = Reach()
-        reach.set(noted)
+        reach.set(reached)
         try:
             async with asyncio.timeout(OPEN_WITHIN):
                 return await publisher.open(target, self._tls)
         except PublishFailed:
             raise
         except Exception as error:
-            if noted.blocked is not None and not noted.allowed:
-                raise Blocked(str(noted.blocked)) from None
-            raise _unreachable(publisher, error, noted) from error
+            if reached.blocked is not None and not reached.allowed:
+                raise Blocked(str(reached.blocked)) from None
+            raise _unreachable(publisher, error, reached) from error
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -233,7 +235,7 @@ async def _close(kept: _Kept) -> None:
         log.debug("a connection to a broker did not close", why=type(error).__name__)
 
 
-def _unreachable(publisher: Publisher, error: Exception, noted: Reach) -> PublishFailed:
+def _unreachable(publisher: Publisher, error: Exception, reached: Reach) -> PublishFailed:
     """Return why a connection did not open, as far as it was allowed to.
 
     The text of an error may hold an address or a secret: only its type is shown.
@@ -241,8 +243,8 @@ def _unreachable(publisher: Publisher, error: Exception, noted: Reach) -> Publis
     if isinstance(error, ImportError) and publisher.extra:
         why = missing(error.name or publisher.extra, publisher.extra)
         return PublishFailed(str(why), code="extra_missing")
-    if noted.blocked is not None:
-        message = f"the broker names a host that is blocked: {noted.blocked}"
+    if reached.blocked is not None:
+        message = f"the broker names a host that is blocked: {reached.blocked}"
         return PublishFailed(message, code=Blocked.kind)
     code = connect_fault(error) or "connection_failed"
     return PublishFailed(f"{publisher.kind}: {code} ({type(error).__name__})", code=code)

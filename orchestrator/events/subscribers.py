@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypedDict
 
 import sqlalchemy as sa
 
@@ -83,14 +83,29 @@ def new(
         "ordered": ordered or None,
         "rate_limit": rate_limit,
         "max_in_flight": max_in_flight,
-        "state": SubscriberState.ACTIVE,
-        "reason": None,
-        "resting_until": None,
-        "failing_since": None,
-        "failures": None,
+        **_HEALTHY,
         "created_at": now,
     }
     return row, secret
+
+
+class HealthColumns(TypedDict):
+    """The columns that say how a subscriber is."""
+
+    state: str
+    reason: str | None
+    resting_until: datetime | None
+    failing_since: datetime | None
+    failures: int | None
+
+
+_HEALTHY: HealthColumns = {
+    "state": SubscriberState.ACTIVE,
+    "reason": None,
+    "resting_until": None,
+    "failing_since": None,
+    "failures": None,
+}
 
 
 class Limits(NamedTuple):
@@ -173,8 +188,17 @@ def get(tx: Tx, subscriber_id: str, *, for_update: bool = False) -> SubscriberRo
     return rows[0] if rows else None
 
 
-def change(tx: Tx, subscriber_id: str, values: Mapping[str, Any]) -> SubscriberRow | None:
-    """Set columns of a subscriber and return it, or None."""
+def change(
+    tx: Tx, subscriber_id: str, values: Mapping[str, Any], address: str | None = None
+) -> SubscriberRow | None:
+    """Set columns of a subscriber and return it, or None.
+
+    `address` is the stored one for which headers or credentials were given. Raises `Conflict` if
+    the subscriber has another by now: it may not get them.
+    """
+    row = get(tx, subscriber_id, for_update=True) if address is not None else None
+    if row is not None and row["address"] != address:
+        raise Conflict("its address was changed meanwhile; read the subscriber and try again")
     if values.get("ordered", True) is not True:
         end_order(tx, subscriber_id)
     if values:

@@ -45,6 +45,8 @@ _UNQUOTED, _PARAGRAPHS = ("event", "level", "logger", "logger_name"), ("exceptio
 _DEPTH = 6
 #: Libraries whose INFO repeats ours, or comes every second.
 _QUIET = ("alembic", "apscheduler", "httpx", "httpcore", "aiohttp", "asyncio")
+#: Clients of brokers, which log ten times a second what the attempt records.
+_SILENT = ("aiokafka", "aio_pika", "aiormq", "apprise", "nats", "redis")
 
 
 def configure(
@@ -81,6 +83,8 @@ def configure(
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    for name in _SILENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _console(*, colors: bool) -> list[Processor]:

@@ -11,7 +11,9 @@ import pytest
 import pytest_asyncio
 
 from orchestrator.api import subscriber_checks as checks
-from orchestrator.events import destinations
+from orchestrator.database.store import Tx
+from orchestrator.events import destinations, subscribers
+from orchestrator.events.subscriber_secrets import address_columns
 from orchestrator.foundation import addresses, extras
 from tests.api.test_support import Caller, calling, finished_job
 from tests.harness.fake_kinds import FAKES
@@ -225,6 +227,26 @@ async def test_another_origin_does_not_get_the_credentials_of_the_last(api: Call
     assert refused["errors"][0]["pointer"] == "/credentials/token"
     again = away | {"credentials": CHAT["credentials"]}
     await api.call("PATCH", f"/v1/subscribers/{chat['id']}", 200, again)
+
+
+async def test_credentials_do_not_follow_an_address_that_was_changed_meanwhile(
+    api: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other change comes between the reading of the subscriber and the writing of its row."""
+    found = await made(api, **QUEUE)
+    path, change = f"/v1/subscribers/{found['id']}", subscribers.change
+    elsewhere = address_columns(
+        api.runtime.keys, api.runtime.destinations["queue"], "queue://other.example.com:4222/x"
+    )
+
+    def late(tx: Tx, subscriber_id: str, *others: Any) -> Any:
+        change(tx, subscriber_id, elsewhere)
+        return change(tx, subscriber_id, *others)
+
+    monkeypatch.setattr(subscribers, "change", late)
+    await api.call("PATCH", path, 409, {"credentials": {"password": "hunter2"}})
+    monkeypatch.undo()
+    assert (await api.get(path))["credentials"] == []
 
 
 async def test_the_request_of_a_delivery_shows_no_secret_of_its_kind(api: Caller) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,15 @@ from tests.brokers.server import BrokerServer
 from tests.brokers.servers import load
 
 
-def each_kind() -> list[object]:
-    """Return every kind; those that need more than `.venv` has are for `make test-brokers`."""
+def each_kind(*, creates_streams: bool = True) -> list[Any]:
+    """Return every kind, or those whose broker creates no stream by itself.
+
+    Those that need more than `.venv` has are for `make test-brokers`.
+    """
     return [
         pytest.param(kind, marks=pytest.mark.brokers if server.needs else ())
         for kind, server in sorted(load().items())
+        if creates_streams or server.missing is not BrokerServer.missing
     ]
 
 

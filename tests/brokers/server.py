@@ -63,9 +63,9 @@ class BrokerServer(ABC):
     def refused(self) -> Target:
         """Return the same with wrong credentials."""
 
-    def missing(self) -> Target | None:
-        """Return a target whose stream does not exist; None if the broker creates it."""
-        return None
+    def missing(self) -> Target:
+        """Return a target whose stream does not exist, unless the broker creates streams."""
+        raise NotImplementedError
 
     @abstractmethod
     async def consume(self) -> list[Received]:

@@ -19,6 +19,7 @@ from orchestrator.events.destinations import (
     Target,
 )
 from orchestrator.foundation.errors import Blocked
+from tests.brokers.conftest import each_kind
 from tests.brokers.events import JOB, event
 from tests.brokers.server import BrokerServer
 
@@ -72,8 +73,6 @@ async def test_a_repeat_has_the_same_id(server: BrokerServer, pool: PublisherPoo
 
 
 async def test_a_cloudevent_has_its_extensions(server: BrokerServer, pool: PublisherPool) -> None:
-    if "format" not in publisher(server).options:
-        pytest.skip("it has no formats")
     await publish(pool, server, event(), server.target(format="cloudevents"))
     (found,) = await server.consume()
     headers = {name.lower(): value for name, value in found.headers.items()}
@@ -97,9 +96,9 @@ async def test_wrong_credentials_are_named_and_not_repeated(
     assert await server.consume() == []
 
 
+@pytest.mark.parametrize("server", each_kind(creates_streams=False), indirect=True)
 async def test_a_stream_that_is_missing_is_named(server: BrokerServer, pool: PublisherPool) -> None:
-    if (to := server.missing()) is None:
-        pytest.skip("the broker creates it")
+    to = server.missing()
     with pytest.raises(PublishFailed) as caught:
         await publish(pool, server, event(), to)
     assert caught.value.result is R.SHORTLY

@@ -10,14 +10,14 @@ import pytest
 from orchestrator.api.auth.api_keys import Scope
 from orchestrator.dashboard import recent_answers
 from orchestrator.dashboard.recent_answers import Answer, Question, RecentAnswers
-from tests.api.test_support import FlowingClock
 from tests.harness.readers import dashboard
+from tests.harness.runtime import ManualClock
 
 QUESTION = Question("read", "/v1/jobs", "")
 
 
 async def test_a_question_is_asked_once_in_half_a_second() -> None:
-    clock, asked = FlowingClock(), 0
+    clock, asked = ManualClock(), 0
     recent = RecentAnswers(clock)
 
     async def ask() -> Answer:
@@ -34,7 +34,7 @@ async def test_a_question_is_asked_once_in_half_a_second() -> None:
 
 
 async def test_a_reader_who_leaves_takes_the_answer_from_no_other() -> None:
-    recent, may_go_on = RecentAnswers(FlowingClock()), asyncio.Event()
+    recent, may_go_on = RecentAnswers(ManualClock()), asyncio.Event()
 
     async def ask() -> Answer:
         await may_go_on.wait()

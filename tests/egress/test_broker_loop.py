@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +16,9 @@ import pytest
 from orchestrator.egress import broker_loop
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.egress.broker_loop import BrokerLoop
-from orchestrator.egress.guarded_loop import Reach, reach
+from orchestrator.egress.guarded_loop import ROOM, ROOM_OF_A_MESSAGE, Reach, reach
 from orchestrator.foundation.errors import Blocked
+from tests.egress.test_certificates import Authority
 
 Connect = Callable[[], Awaitable[Any]]
 
@@ -142,6 +146,52 @@ async def test_a_host_that_a_broker_names_is_checked_like_any_other(
         await answered.wait()
     assert noted.allowed == 1
     assert noted.blocked is not None
+
+
+@pytest.mark.parametrize("is_encrypted", [False, True])
+async def test_a_broker_that_sends_more_than_answers_is_cut_off(
+    local: BrokerLoop, tmp_path: Path, is_encrypted: bool
+) -> None:
+    """A library waits for what a broker announces, and keeps it: here four gigabytes."""
+    authority = Authority(tmp_path)
+
+    async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(bytes(1 << 16))
+                await writer.drain()
+        writer.close()
+
+    async def read(port: int, messages: int) -> int:
+        reached = Reach()
+        reach.set(reached)
+        trusted = ssl.create_default_context(cafile=str(authority.pem)) if is_encrypted else None
+        name = "broker.example.com" if is_encrypted else None
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=trusted, server_hostname=name
+        )
+        for _ in range(messages):
+            reached.extend()
+        with pytest.raises((ConnectionAbortedError, asyncio.IncompleteReadError)) as caught:
+            await reader.readexactly(4 << 30)
+        writer.close()
+        return len(getattr(caught.value, "partial", b""))
+
+    tls = authority.server("broker.example.com") if is_encrypted else None
+    server = await asyncio.start_server(flood, "127.0.0.1", 0, ssl=tls)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        assert await local.run(lambda: read(port, 10_000), 10) <= ROOM
+
+
+async def test_each_message_makes_room_for_its_answer() -> None:
+    reached = Reach()
+    for _ in range(1000):
+        reached.received(ROOM_OF_A_MESSAGE)
+        reached.extend()
+    reached.received(ROOM)
+    with pytest.raises(ConnectionAbortedError):
+        reached.received(1)
 
 
 async def test_the_thread_starts_with_the_first_call_and_ends_with_the_service() -> None:

@@ -153,6 +153,21 @@ async def test_blocked_deliveries_are_read_once_for_each_attempt_before_them(
     assert await heard(h) == [(late, 1), (late, 2), (late, 3)]
 
 
+async def test_a_blocked_delivery_waits_no_longer_than_a_lease(h: Harness) -> None:
+    """However long the one before it does: another process may end the order meanwhile."""
+    to = await subscribe(h, "job.*", ordered=True)
+    job = await job_with_events(h, "t-1")
+    await heard(h, (job, 1))
+    mine = delivery.c.subscriber_id == to["id"]
+    first, *_ = sorted(await h.rows(delivery, mine), key=lambda row: str(row["id"]))
+    its_own = delivery.c.id == first["id"]
+    await h.run(sa.update(delivery).where(its_own).values(due_at=after(h.clock.now(), 86_400)))
+    h.clock.advance(LEASE + 1)
+    assert await heard(h) == []
+    blocked = await h.rows(delivery, mine, ~its_own)
+    assert {row["due_at"] for row in blocked} == {after(h.clock.now(), LEASE)}
+
+
 async def test_an_ordered_claim_reads_by_index(h: Harness) -> None:
     to = await subscribe(h, "job.*", ordered=True)
     await job_with_events(h, "t-1")
