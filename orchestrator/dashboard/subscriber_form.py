@@ -25,7 +25,7 @@ def new_body(given: Mapping[str, str]) -> Json:
 
 
 def change_body(given: Mapping[str, str], texts: Mapping[str, str]) -> Json:
-    """Return the body of a change: `texts` are those of the form as it was shown.
+    """Return the body of a change: `texts` are those that the form showed.
 
     Only what differs is sent. Without a text, options have their defaults, there is no rate limit
     and no description; addresses and secrets, which are not shown, stay.

@@ -25,7 +25,7 @@ class MessageBuilder:
     share_links: ShareLinks
 
     def message(self, claim: ClaimedDelivery, destination: Destination, now: datetime) -> Message:
-        """Return the event as it is given to its destination."""
+        """Return the event in the form that a destination takes."""
         event = claim.event
         page = self._job_page(event["job_id"], now) if destination.links_jobs else None
         return Message(

@@ -22,7 +22,7 @@ _DIGITS: Final = 10
 
 
 class Encoded(NamedTuple):
-    """An event as it is sent."""
+    """The content of a message."""
 
     body: bytes
     content_type: str

@@ -79,7 +79,7 @@ NOTICES: Mapping[str, Notice] = {
     "subscriber.disabled": Notice(
         "⛔",
         _BAD,
-        "{url} receives no more events: the subscriber is switched off",
+        "Events for {url} are held: the subscriber is switched off",
         "Its deliveries are held, not lost.",
         "Repair the receiver or its address, then send what is held: "
         "orchestrator subscribers resume {id}",

@@ -83,7 +83,7 @@ class Notification:
 
     @property
     def text(self) -> str:
-        """One line, for where a service shows no more."""
+        """One line, for a service that shows one."""
         return " — ".join(filter(None, (self.heading, self.summary)))
 
     def links_within(self, cap: int) -> tuple[Link, ...]:

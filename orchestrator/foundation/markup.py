@@ -33,7 +33,7 @@ def has_public_name(url: str) -> bool:
 def valid_url(url: str) -> str:
     """Return a web address with the characters percent-encoded that no address has.
 
-    The host is left as it is.
+    The host does not change.
     """
     return _encoded(url, _INVALID)
 

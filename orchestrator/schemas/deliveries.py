@@ -159,7 +159,7 @@ def delivery_json(
 
 
 def host_of(shown: str | None) -> str | None:
-    """Return the host, with its port, of an address as it is shown; of `mailto:` its mailboxes."""
+    """Return the host, with its port, of a shown address; of `mailto:` its mailboxes."""
     if shown is None or "://" not in shown:
         return shown and shown.partition(":")[2]
     return re.split("[/?]", shown.partition("://")[2], maxsplit=1)[0]

@@ -271,7 +271,7 @@ class Publisher(Destination):
 
     @abstractmethod
     def encode(self, target: Target, message: Message) -> Publication:
-        """Return the message as it is sent, signed where the kind signs. No I/O."""
+        """Return the message to send, signed where the kind signs. No I/O."""
 
     @abstractmethod
     async def open(self, target: Target, tls: ssl.SSLContext) -> Connection:

@@ -73,7 +73,7 @@ class Email(Publisher):
             raise ConfigError(f"write up to {_MOST_RECIPIENTS} mailboxes like {self.example}")
 
     def encode(self, target: Target, message: Message) -> Publication:
-        """Return the message as it is sent. `to` are its recipients."""
+        """Return the message to send. `to` are its recipients."""
         shown, sender = notification(message), self._server.sender or ""
         domain = parseaddr(sender)[1].rpartition("@")[2]
         thread = hashlib.sha256((shown.incident or message.event_id).encode()).hexdigest()[:32]

@@ -70,7 +70,7 @@ class Kafka(Publisher):
             raise ConfigError(f"the address of a topic is like {self.example}")
 
     def encode(self, target: Target, message: Message) -> Publication:
-        """Return the record: without `format`, the event as it is, with its id as a header."""
+        """Return the record: without `format`, the stored event, with its id as a header."""
         body, headers = message.body, {"ce_id": message.event_id}
         if target.options.get("format") == "cloudevents":
             attributes, body = formats.binary(message)
