@@ -15,6 +15,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractQueue
 
 from orchestrator.events.destinations import Target
 from tests.brokers.server import BrokerServer, ClientAlone, Received
+from tests.harness.api_caller import eventually
 from tests.harness.processes import free_port
 
 #: Without the wrapper on PATH, which runs it as another user.
@@ -103,6 +104,12 @@ class RabbitMqServer(BrokerServer):
         async with self.channel() as channel:
             await channel.queue_delete(_QUEUE)
             await channel.declare_queue(_QUEUE, durable=True)
+        await eventually(self._is_stored, "the queue is on disk")
+
+    async def _is_stored(self) -> bool:
+        """Return whether the queue is on disk: it is written up to two seconds later."""
+        logs = (self.folder / "data").glob("*/LATEST.LOG")
+        return any(_QUEUE.encode() in log.read_bytes() for log in logs)
 
     async def consume(self) -> list[Received]:
         found: list[Received] = []
