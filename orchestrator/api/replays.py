@@ -33,7 +33,7 @@ from orchestrator.foundation.states import DeliveryState, EventType, ReplayState
 from orchestrator.jobs.intake import JobIntake
 from orchestrator.schemas.base import Json
 from orchestrator.schemas.deliveries import host_of
-from orchestrator.schemas.replays import replay_count_json, replay_json
+from orchestrator.schemas.replays import capped, replay_count_json, replay_json
 
 _STARTED = returns(
     schemas.Replay,
@@ -112,9 +112,9 @@ async def _begin(
         jobs=body.jobs.stored() if isinstance(body, NewReplay) and body.jobs else None,
         **body.model_dump(exclude={"subscriber", "event", "jobs", "dry_run"}),
     )
-    counted = await runtime.store.read(replay.counted, draft)
     if body.dry_run:
-        return reply(await runtime.store.read(_preview, counted))
+        return reply(await runtime.store.read(_preview, draft))
+    counted = await runtime.store.read(replay.counted, draft)
     step = await runtime.store.write(replay.begin, runtime.assemble(JobIntake), counted)
     row = step.row
     headers = {"location": f"{runtime.base}/v1/replays/{row['id']}"}
@@ -132,16 +132,16 @@ def _preview(tx: Tx, row: ReplayRow) -> Json:
     owners = [share.owner for share in preview.shares]
     known = sa.select(subscriber.c.id, subscriber.c.shown).where(subscriber.c.id.in_(owners))
     hosts = {found.id: host_of(found.shown) for found in tx.execute(known)}
-    counted = replay_count_json(row)
+    counted = replay_count_json(preview.row)
     return counted | {
         "renders": 0 if row["jobs"] is None else counted["count"],
         "subscribers": [
-            {"subscriber": share.owner, "host": hosts.get(share.owner), "count": share.rows}
+            {"subscriber": share.owner, "host": hosts.get(share.owner), "count": capped(share.rows)}
             for share in preview.shares
             if row["jobs"] is None
         ],
         "accounts": [
-            {"account": share.owner, "count": share.rows}
+            {"account": share.owner, "count": capped(share.rows)}
             for share in preview.shares
             if row["jobs"] is not None
         ],

@@ -65,8 +65,9 @@ class Step(NamedTuple):
 
 
 class Preview(NamedTuple):
-    """To whom most of a replay belongs, and its first rows."""
+    """A counted replay, to whom most of it belongs, and its first rows."""
 
+    row: ReplayRow
     shares: Sequence[Share]
     sample: Sequence[Sampled]
 
@@ -115,21 +116,29 @@ def new(
 
 def counted(tx: Tx, row: ReplayRow) -> ReplayRow:
     """Return a new row with its bounds and its count. Changes nothing in the database."""
-    cursor, newest = selection_of(row).bounds(tx)
-    bounded: ReplayRow = {**row, "cursor": cursor, "newest": newest}
+    bounded = _bounded(tx, row)
     return {**bounded, "counted": selection_of(bounded).count(tx)}
 
 
 def preview(tx: Tx, row: ReplayRow) -> Preview:
-    """Return what a counted row would be about: to whom most of it belongs, and its first rows."""
-    selection, ids = selection_of(row), list[str]()
+    """Return what a new row would be about. Changes nothing in the database."""
+    bounded = _bounded(tx, row)
+    selection, ids = selection_of(bounded), list[str]()
+    shares = selection.shares(tx)
     for _ in range(_SAMPLE_CHUNKS):
         chunk = selection.next_chunk(tx, _SAMPLE_ROWS)
         ids += [one.id for one in chunk.rows if one.fits]
         if chunk.next is None or len(ids) >= SAMPLE:
             break
-        selection = selection_of({**row, "cursor": chunk.next})
-    return Preview(selection.shares(tx, SHARES), selection.sampled(tx, ids[:SAMPLE]))
+        selection = selection_of({**bounded, "cursor": chunk.next})
+    sample = selection.sampled(tx, ids[:SAMPLE])
+    found: ReplayRow = {**bounded, "counted": sum(share.rows for share in shares)}
+    return Preview(found, shares[:SHARES], sample)
+
+
+def _bounded(tx: Tx, row: ReplayRow) -> ReplayRow:
+    cursor, newest = selection_of(row).bounds(tx)
+    return {**row, "cursor": cursor, "newest": newest}
 
 
 def begin(tx: Tx, intake: JobIntake, row: ReplayRow) -> Step:

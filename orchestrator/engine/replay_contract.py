@@ -102,11 +102,11 @@ class Selection(ABC):
         some = self.matching(tx, sa.literal(1).label("one")).limit(COUNT_CAP + 1).subquery()
         return tx.scalar(sa.select(sa.func.count()).select_from(some), self.texts) or 0
 
-    def shares(self, tx: Tx, most: int) -> list[Share]:
-        """Return to whom the first `COUNT_CAP` rows belong, those with the most first."""
-        some = self.matching(tx, self.owner.label("owner")).limit(COUNT_CAP).subquery()
+    def shares(self, tx: Tx) -> list[Share]:
+        """Return to whom the rows that `count` counts belong, those with the most first."""
+        some = self.matching(tx, self.owner.label("owner")).limit(COUNT_CAP + 1).subquery()
         owner, total = some.c.owner, sa.func.count()
-        found = sa.select(owner, total).group_by(owner).order_by(total.desc(), owner).limit(most)
+        found = sa.select(owner, total).group_by(owner).order_by(total.desc(), owner)
         return [Share(*row) for row in tx.execute(found, self.texts)]
 
     @property

@@ -19,7 +19,6 @@ from orchestrator.engine.replay_filters import Filtered, judged
 from orchestrator.events.subscriptions import matches
 from orchestrator.foundation.states import DeliveryState, EventType, SubscriberState
 from orchestrator.jobs.intake import JobIntake
-from orchestrator.schemas.replays import COUNT_CAP
 
 
 class Redelivery(Selection):
@@ -116,9 +115,9 @@ class Backfill(Selection):
         found = sa.select(*columns).select_from(event)
         return found.where(*self._span(), *self._wanted(tx), missed)
 
-    def shares(self, tx: Tx, most: int) -> list[Share]:
+    def shares(self, tx: Tx) -> list[Share]:
         """Return the one subscriber."""
-        return [Share(str(self.row["subscriber_id"]), min(self.row["counted"], COUNT_CAP))]
+        return [Share(str(self.row["subscriber_id"]), self.count(tx))]
 
     def next_chunk(self, tx: Tx, most: int) -> Chunk:
         """Return up to `most` events after the cursor."""

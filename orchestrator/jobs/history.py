@@ -38,14 +38,12 @@ BOUNDS = tuple(round(10 ** (n / 4), 3) for n in range(21))
 
 
 class _Job(NamedTuple):
+    #: The index of its bucket.
+    bucket: int
     id: str
     account: str
     state: str
     resolved_by: str | None
-
-
-class _Id(NamedTuple):
-    id: str
 
 
 class _Times(NamedTuple):
@@ -110,37 +108,30 @@ def buckets(tx: Tx, account: str | None, span: Span, pushing: Collection[str]) -
     per_bucket = ROWS // len(span.starts)
     bounds = [*span.starts, span.starts[-1] + timedelta(seconds=span.step)]
     values: dict[str, Any] = {f"at_{n}": earliest("job", at) for n, at in enumerate(bounds)}
-    values |= {"account": account, "most": per_bucket}
-    statement = _in_buckets(len(span.starts), account is not None)
-    found = [_Job(*row) for row in tx.execute(statement, values).all()]
-    by_start: dict[datetime, list[_Job]] = {start: [] for start in span.starts}
-    first = epoch_ms(span.starts[0])
-    for row in sorted(found):
-        place = (epoch_ms(made_at(row.id)) - first) // (span.step * 1000)
-        by_start[span.starts[place]].append(row)
-    queries = _queries(tx, [row for rows in by_start.values() for row in rows])
-    totals = {
-        start: _total(tx, account, values[f"at_{n}"], values[f"at_{n + 1}"])
-        for n, (start, rows) in enumerate(by_start.items())
-        if len(rows) >= per_bucket
-    }
+    values |= {"account": account, "most": per_bucket, "counted": COUNTED, "one": 1}
+    shape = len(span.starts), account is not None
+    rows: list[list[_Job]] = [[] for _ in span.starts]
+    for row in sorted(_Job(*row) for row in tx.execute(_in_buckets(*shape), values).all()):
+        rows[row.bucket].append(row)
+    totals = [len(some) for some in rows]
+    if per_bucket in totals:
+        counts = tx.execute(_counts_of_buckets(*shape), values).all()
+        for number, count, last_counted, last in counts:
+            totals[number] = _total(span.starts[number], count, last_counted, last)
+    queries = _queries(tx, [row for some in rows for row in some])
     return [
-        _bucket(start, rows, totals.get(start, len(rows)), pushing, queries)
-        for start, rows in by_start.items()
+        _bucket(start, some, total, pushing, queries)
+        for start, some, total in zip(span.starts, rows, totals, strict=True)
     ]
 
 
-def _total(tx: Tx, account: str | None, since: str, until: str) -> int:
-    """Return how many jobs there are between two ids: exactly, or estimated if they are many."""
-    bounds = {"account": account, "since": since, "until": until}
-    of_account = account is not None
-    count, last_counted = tx.execute(_counted(of_account), {**bounds, "most": COUNTED}).one()
-    if count < COUNTED:
-        return int(count)
-    last = tx.execute(_last(of_account), {**bounds, "most": 1}).scalar_one()
-    start = epoch_ms(made_at(since))
-    counted = max(1, epoch_ms(made_at(last_counted)) - start)
-    return int(count * max(1.0, (epoch_ms(made_at(last)) - start) / counted))
+def _total(start: datetime, count: int, last_counted: str | None, last: str | None) -> int:
+    """Return how many jobs a bucket has: exactly, or estimated if they are many."""
+    if count < COUNTED or last_counted is None or last is None:
+        return count
+    counted = (made_at(last_counted) - start).total_seconds()
+    all_of_it = (made_at(last) - start).total_seconds()
+    return int(count * max(1.0, all_of_it / max(0.001, counted)))
 
 
 def _bucket(
@@ -199,37 +190,46 @@ def _queries(tx: Tx, rows: Sequence[_Job]) -> dict[str, int]:
 
 @lru_cache(maxsize=256)
 def _in_buckets(count: int, of_account: bool) -> Any:
-    parts = [_range(of_account, f"at_{n}", f"at_{n + 1}", _Job) for n in range(count)]
-    return sa.union_all(*(sa.select(part.subquery()) for part in parts))
+    """Select the first jobs of each bucket."""
+    parts = []
+    for n in range(count):
+        first = _range(of_account, _bounds(n), _Job._fields[1:], "most").subquery()
+        parts.append(sa.select(sa.literal_column(str(n)).label("bucket"), first))
+    return sa.union_all(*parts)
 
 
-@lru_cache(maxsize=2)
-def _counted(of_account: bool) -> Any:
-    ids = _range(of_account, "since", "until", _Id).subquery()
-    return sa.select(sa.func.count(), sa.func.max(ids.c.id))
-
-
-@lru_cache(maxsize=2)
-def _last(of_account: bool) -> sa.Select[Any]:
-    return _range(of_account, "since", "until", _Id, newest=True)
+@lru_cache(maxsize=256)
+def _counts_of_buckets(count: int, of_account: bool) -> Any:
+    """Select of each bucket its count, the last job that was counted, and its last job."""
+    parts = []
+    for n in range(count):
+        first = _range(of_account, _bounds(n), ("id",), "counted").subquery()
+        last = _range(of_account, _bounds(n), ("id",), "one", newest=True).scalar_subquery()
+        number: sa.ColumnElement[int] = sa.literal_column(str(n))
+        counted = sa.select(number, sa.func.count(), sa.func.max(first.c.id), last)
+        parts.append(counted.select_from(first))
+    return sa.union_all(*parts)
 
 
 @lru_cache(maxsize=2)
 def _newest(of_account: bool) -> sa.Select[Any]:
-    return _range(of_account, "at_0", "at_1", _Times, newest=True)
+    return _range(of_account, _bounds(0), _Times._fields, "most", newest=True)
+
+
+def _bounds(number: int) -> tuple[str, str]:
+    """Return the names of the parameters between whose ids the jobs of a bucket are."""
+    return f"at_{number}", f"at_{number + 1}"
 
 
 def _range(
-    of_account: bool, since: str, until: str, shown: type[_Id | _Job | _Times], newest: bool = False
+    of_account: bool, bounds: tuple[str, str], shown: Sequence[str], most: str, newest: bool = False
 ) -> sa.Select[Any]:
     """Select the first or the last jobs between two ids, along one index.
 
     By pairs, where one column would do: on PostgreSQL no other index has this order.
     """
-    low, high = sa.bindparam(since, type_=sa.String), sa.bindparam(until, type_=sa.String)
-    found = sa.select(*(job.c[name] for name in shown._fields)).limit(
-        sa.bindparam("most", type_=sa.Integer)
-    )
+    low, high = (sa.bindparam(bound, type_=sa.String) for bound in bounds)
+    found = sa.select(*(job.c[name] for name in shown)).limit(sa.bindparam(most, type_=sa.Integer))
     if not of_account:
         found = found.where(job.c.id >= low, job.c.id < high)
         return found.order_by(job.c.id.desc() if newest else job.c.id)

@@ -187,7 +187,12 @@ def replay_count_json(row: ReplaySelection) -> Json:
 
 
 def _count(row: ReplaySelection) -> Json:
-    return {"count": min(row["counted"], COUNT_CAP), "count_is_capped": row["counted"] > COUNT_CAP}
+    return {"count": capped(row["counted"]), "count_is_capped": row["counted"] > COUNT_CAP}
+
+
+def capped(rows: int) -> int:
+    """Return a count of rows as it is shown."""
+    return min(rows, COUNT_CAP)
 
 
 def _selection(row: ReplaySelection) -> Json:

@@ -109,7 +109,7 @@ async def test_a_dry_run_counts_and_changes_nothing(tmp_path: Path) -> None:
 async def test_a_count_ends_at_its_cap_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, is_capped: bool
 ) -> None:
-    for place in ("engine.replay_contract", "engine.replay_selection", "schemas.replays"):
+    for place in ("engine.replay_contract", "schemas.replays"):
         monkeypatch.setattr(f"orchestrator.{place}.COUNT_CAP", 2)
     async with calling(tmp_path) as api:
         to = (await subscribed(api))["id"]
