@@ -50,6 +50,7 @@ from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.settings import NO_KEYS, Settings, ensure_secret_keys
 from orchestrator.foundation.signing.secret_keys import Keys
+from orchestrator.jobs.learning import Learning
 from orchestrator.jobs.ledger import Ledger
 from orchestrator.jobs.orders import OrderBuilder
 from orchestrator.jobs.share_links import ShareLinks
@@ -86,6 +87,7 @@ def build(
     ids, metrics, policy = Ids(clock, rng), Metrics(), AddressPolicy(settings.allow_private)
     http_client, submission_client = _clients(settings, policy, transport)
     vendors = {name: bind_vendor(account, clock) for name, account in settings.accounts.items()}
+    learning = Learning(store, vendors, clock)
     feed = EventFeed(store, clock, timedelta(days=settings.retention_days))
     return Runtime(
         settings=settings,
@@ -94,7 +96,8 @@ def build(
         ids=ids,
         keys=keys,
         store=store,
-        ledger=Ledger(vendors, ids, clock, settings.base_url),
+        learning=learning,
+        ledger=Ledger(vendors, ids, clock, settings.base_url, learning),
         http_client=http_client,
         submission_client=submission_client,
         publishers=PublisherPool(BrokerLoop(policy), settings.ca_file),
@@ -105,7 +108,7 @@ def build(
         share_links=ShareLinks(keys, settings.base_url, settings.dashboard),
         metrics=metrics,
         feed=feed,
-        notifier=Notifier(store, feed, vendors, metrics, clock),
+        notifier=Notifier(store, feed, vendors, metrics, clock, learning),
         pulse=Pulse(clock),
         waiting_slots=Admission(rng, Limit(MAX_WAITING), Limit(settings.waiting_per_key)),
         bodies=_body_admission(rng, settings.submissions_per_key),

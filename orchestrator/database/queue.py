@@ -88,16 +88,20 @@ def take_jobs(
     lease: float,
     room: int,
     by: int = UNBOUND,
+    *,
+    early: float = 0.0,
 ) -> list[JobRow]:
     """Claim the oldest due jobs in `state` for `lease` seconds, for the process `by`.
 
     At most `quanta` of each account, and `room` in all. Jobs at the vendor are claimed for a status
-    query, so `queried_at` is set.
+    query, so `queried_at` is set. `early`: jobs that are due within so many seconds, if no process
+    has claimed them.
     """
-    due = partial(_due_now, tx, _DUE_JOBS, {"now": now, "state": state})
+    chosen = _NEARLY_DUE_JOBS if early else _DUE_JOBS
+    due = partial(_due_now, tx, chosen, {"now": after(now, early), "state": state})
     ids = _oldest(due, quanta, room)
     take = _TAKE_QUERIES if state in AT_VENDOR else _TAKE_JOBS
-    return _claim(tx, JobRow, take, ids, now, lease, by)
+    return _claim(tx, JobRow, take, ids, now, lease, by, early)
 
 
 def take_deliveries(
@@ -193,11 +197,12 @@ def _claim(
     now: datetime,
     lease: float,
     by: int,
+    early: float = 0.0,
 ) -> list[RowT]:
     if not ids:
         return []
-    until = after(now, lease)
-    rows = fetch(tx, kind, take, {"ids": ids, "now": now, "until": until, "by": by})
+    times = {"now": now, "ripe": after(now, early), "until": after(now, lease)}
+    rows = fetch(tx, kind, take, {"ids": ids, "by": by, **times})
     place = {found: n for n, found in enumerate(ids)}
     return sorted(rows, key=lambda row: place[row["id"]])
 
@@ -216,9 +221,9 @@ def _due(
 def _take(
     table: sa.Table, *columns: sa.Column[Any], stamp: sa.Column[Any] | None = None
 ) -> ReturningUpdate[Any]:
-    # `due_at <= now` again: under READ COMMITTED the loser of a race re-checks it and claims none.
+    # `due_at` again: under READ COMMITTED the loser of a race re-checks it and claims none.
     mine = sa.and_(
-        table.c.id.in_(sa.bindparam("ids", expanding=True)), table.c.due_at <= sa.bindparam("now")
+        table.c.id.in_(sa.bindparam("ids", expanding=True)), table.c.due_at <= sa.bindparam("ripe")
     )
     until = sa.bindparam("until", type_=table.c.due_at.type)
     by = sa.bindparam("by", type_=sa.Integer)
@@ -249,6 +254,9 @@ def _take_back(table: sa.Table) -> sa.Update:
 
 
 _DUE_JOBS = _due(job, job.c.account, job.c.state == sa.bindparam("state"))
+_NEARLY_DUE_JOBS = _due(
+    job, job.c.account, job.c.state == sa.bindparam("state"), job.c.claimed_by.is_(None)
+)
 _DUE_DELIVERIES = _due(delivery, delivery.c.subscriber_id)
 _FORCED_DELIVERIES = _due(delivery, delivery.c.subscriber_id, delivery.c.forced_at.is_not(None))
 _TAKE_JOBS = _take(job, *job.c)

@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 #: Seconds that work in progress may take to end at a stop.
 DRAIN = 15.0
+#: Seconds between the times at which what was learned is stored and read.
+LEARN = 4.0
 #: Seconds by which a reference clock changes that are worth a warning.
 _DRIFT = 2.0
 
@@ -88,6 +90,7 @@ def schedule(runtime: Runtime) -> AsyncIOScheduler:
     ticker.every(30, "checkpoint", _checkpoint, runtime)
     ticker.every(30, "discipline", discipline, runtime)
     if workers:
+        ticker.every(LEARN, "learn", runtime.learning.run)
         ticker.every(1, "recover", runtime.assemble(Recovery).run)
         ticker.every(2, "holds", runtime.assemble(AccountHolds).run)
         ticker.every(1, "expire", runtime.assemble(Expiry).run)

@@ -19,6 +19,7 @@ from orchestrator.events.feed import EventFeed
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.states import FINAL, JobState
+from orchestrator.jobs.learning import Learning
 from orchestrator.jobs.ledger import ApplyResult
 from orchestrator.jobs.transition import ReportOutcome
 from orchestrator.vendors.contract import Vendor
@@ -62,12 +63,14 @@ class Notifier:
         vendors: Mapping[str, Vendor],
         metrics: Metrics,
         clock: Clock,
+        learning: Learning,
     ) -> None:
         self._store = store
         self._feed = feed
         self._vendors = vendors
         self._metrics = metrics
         self._clock = clock
+        self._learning = learning
         self.job_waiters = JobWaiters()
         #: The loops of this process, by stage. Empty in a process with the role `api`.
         self.workers: dict[str, Worker[Any]] = {}
@@ -108,6 +111,7 @@ class Notifier:
                 self.wake("deliver")
             if result.moved and row["state"] in FINAL:
                 vendor = self._vendors.get(row["account"])
+                self._learning.ended(row)
                 self._metrics.ended(row, pushes=vendor is not None and vendor.pushes)
                 self.make_room("submit")
             if row["due_at"] is not None and row["due_at"] <= self._clock.now():

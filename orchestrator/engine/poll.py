@@ -31,6 +31,7 @@ from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs import holds
 from orchestrator.jobs.capacity import lock_accounts
+from orchestrator.jobs.learning import Learning
 from orchestrator.jobs.ledger import ApplyResult, Ledger, Note, Reschedule
 from orchestrator.jobs.orders import OrderBuilder
 from orchestrator.jobs.transition import ReportEvent
@@ -41,6 +42,8 @@ log = structlog.get_logger()
 
 #: Seconds of a lease beyond the `answer_timeout` of its account, for the record of the result.
 LEASE_MARGIN = 30.0
+#: Seconds by which a job may be asked about early if a query about others has room for it.
+EARLY = 15.0
 #: Status queries in progress at the same time in this process.
 LIMIT = 32
 
@@ -91,6 +94,7 @@ class Poller:
 
     store: Store
     ledger: Ledger
+    learning: Learning
     vendors: Mapping[str, Vendor]
     orders: OrderBuilder
     http_client: HttpClient
@@ -121,6 +125,11 @@ class Poller:
                 quantum = min(room - len(queries), queue.QUANTUM) * vendor.batch
                 lease = lease_of(vendor)
                 rows = queue.take_jobs(tx, state, {name: quantum}, now, lease, quantum, by)
+                if places := -len(rows) % vendor.batch:
+                    # They cost no request more.
+                    rows += queue.take_jobs(
+                        tx, state, {name: places}, now, lease, places, by, early=EARLY
+                    )
                 queries += _queries(vendor, rows)
         return Claimed(queries, more=len(queries) >= min(room, queue.QUANTUM))
 
@@ -146,6 +155,7 @@ class Poller:
                 account, size = vendor.account.name, len(response.content)
                 reports = await off_loop.vendors.run(account, size, vendor.read_answer, response)
             result = self._answered(query, reports, asked_at)
+            self.learning.asked(query.rows)
         except TooLate:
             await self.give_back([query])
             return

@@ -40,6 +40,7 @@ from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.states import Source
 from orchestrator.jobs.capacity import lock_accounts
+from orchestrator.jobs.learning import Learning
 from orchestrator.jobs.ledger import ApplyResult, Ledger
 from orchestrator.jobs.transition import ReportEvent, ReportOutcome
 from orchestrator.vendors.contract import Vendor
@@ -71,6 +72,7 @@ class Receiver:
 
     store: Store
     ledger: Ledger
+    learning: Learning
     vendors: Mapping[str, Vendor]
     keys: Keys
     ids: Ids
@@ -163,6 +165,8 @@ class Receiver:
         result = _RESULTS.get(applied.outcome, "accepted") if applied else "malformed"
         self.metrics.pushes(self.vendors[received.row["account"]].name, result).inc()
         if applied is not None:
+            if applied.job is not None and not applied.moved:
+                self.learning.pushed_late(applied.job)
             self.notifier.announce([applied])
         if received.poll:
             self.notifier.wake("poll")

@@ -24,6 +24,7 @@ from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.settings import Settings
 from orchestrator.foundation.signing.secret_keys import Keys
+from orchestrator.jobs.learning import Learning
 from orchestrator.jobs.ledger import Ledger
 from orchestrator.jobs.orders import OrderBuilder
 from orchestrator.jobs.share_links import ShareLinks
@@ -45,6 +46,7 @@ class Runtime:
     ids: Ids
     keys: Keys
     store: Store
+    learning: Learning
     ledger: Ledger
     #: For status queries and deliveries: keeps connections open.
     http_client: HttpClient

@@ -25,6 +25,7 @@ from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.settings.accounts import Poll
 from orchestrator.foundation.states import AT_VENDOR, EventType, JobState, Source
 from orchestrator.jobs import push_health
+from orchestrator.jobs.learning import Learning
 from orchestrator.jobs.query_schedule import QueryColumns, next_query
 from orchestrator.jobs.transition import JobChanges, ReportEvent, ReportOutcome, decide
 from orchestrator.schemas.jobs import job_json
@@ -106,9 +107,15 @@ class Ledger:
     """Job state, and everything that changes with it. All methods are units of work."""
 
     def __init__(
-        self, vendors: Mapping[str, Vendor], ids: Ids, clock: Clock, base_url: str
+        self,
+        vendors: Mapping[str, Vendor],
+        ids: Ids,
+        clock: Clock,
+        base_url: str,
+        learning: Learning,
     ) -> None:
         self._vendors = vendors
+        self._learning = learning
         self._ids = ids
         self._clock = clock
         self._base = base_url
@@ -181,7 +188,10 @@ class Ledger:
         results = [self._apply(batch, report) for report in reports]
         self._save(tx, batch, before)
         moves = [(result.job, result.moved) for result in results]
-        notices = push_health.track(tx, health, self._vendors, reports, moves, accounts, now)
+        learned = self._learning.learned
+        notices = push_health.track(
+            tx, health, self._vendors, learned, reports, moves, accounts, now
+        )
         publish(tx, self._ids, batch.events + notices, now)
         return results
 
@@ -190,10 +200,13 @@ class Ledger:
         if row is None:
             return ApplyResult(ReportOutcome.NO_JOB, None)
         vendor = self._vendors.get(row["account"])
-        transition = decide(row, report, vendor, batch.now)
+        expected = self._learning.learned.expected(
+            row, vendor, degraded=row["account"] in batch.degraded
+        )
+        transition = decide(row, report, vendor, batch.now, expected)
         late = row["state"] == JobState.EXPIRED
         changes = transition.changes.copy()
-        batch.normalize(row, vendor, changes)
+        batch.normalize(row, None if expected else vendor, changes)
         news = {name for name, value in changes.items() if row[name] != value}  # type: ignore[literal-required]
         if not news:
             return ApplyResult(transition.outcome, row)
@@ -297,8 +310,8 @@ class Ledger:
 #: vendor's id is written apart: to write one that stays the same costs SQLite an index update.
 MUTABLE = (
     "state", "vendor_status", "progress", "output", "error", "billing", "asks", "misses", "due_at",
-    "claimed_by", "version", "sequence", "vendor_updated_at", "outputless_since", "submitted_at",
-    "finished_at", "resolved_by",
+    "claimed_by", "version", "sequence", "alive_at", "vendor_updated_at", "outputless_since",
+    "submitted_at", "finished_at", "resolved_by",
 )  # fmt: skip
 
 #: The event type of a move to a state.
@@ -309,7 +322,7 @@ _EVENT_TYPES = {
 }
 
 #: Changes that do not make a new version of a job.
-_INVISIBLE = {"due_at", "asks", "misses", "vendor_updated_at", "outputless_since"}
+_INVISIBLE = {"due_at", "asks", "misses", "alive_at", "vendor_updated_at", "outputless_since"}
 
 
 def _claimed(to: Reschedule) -> sa.ColumnElement[bool]:

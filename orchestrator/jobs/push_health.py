@@ -19,11 +19,10 @@ from orchestrator.foundation.clock import after
 from orchestrator.foundation.ids import made_at
 from orchestrator.foundation.states import FINAL, EventType, JobState, Source
 from orchestrator.jobs.capacity import in_flight, lock_accounts
+from orchestrator.jobs.learning import Learned
 from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.contract import Vendor
 
-#: Completions in a row without a push after which an account counts as degraded.
-MISSED_IN_A_ROW = 3
 #: Seconds without a job after which nothing is known about an account's pushes.
 RECENT = 3600.0
 
@@ -52,12 +51,16 @@ def track(
     tx: Tx,
     states: Mapping[str, PushHealth],
     vendors: Mapping[str, Vendor],
+    learned: Learned,
     reports: Sequence[ReportEvent],
     moves: Sequence[tuple[JobRow | None, bool]],
     accounts: Collection[str],
     now: datetime,
 ) -> list[NewEvent]:
     """Count completions found by a status query alone; reset the count of accounts that pushed.
+
+    An account is degraded once so many of them in a row are hardly chance, as often as its pushes
+    are lost otherwise.
 
     `moves` holds, for each report, the job afterwards and whether it moved. `accounts` are those
     that the caller changes next, and are locked with the others. Returns the events to publish: an
@@ -75,7 +78,8 @@ def track(
         lock_accounts(tx, {*changed, *accounts})
     events: list[NewEvent] = []
     for account in changed:
-        events += _count(tx, account, missed[account], account in pushed)
+        enough = learned.loss(account).misses_in_a_row
+        events += _count(tx, account, missed[account], account in pushed, enough)
     for event in events:
         if event.type is EventType.ACCOUNT_PUSH_DEGRADED:
             _pull_polls_forward(tx, vendors[event.data["name"]], now)
@@ -112,10 +116,10 @@ def _arrivals(
     return pushed, missed
 
 
-def _count(tx: Tx, account: str, missed: int, pushed: bool) -> list[NewEvent]:
+def _count(tx: Tx, account: str, missed: int, pushed: bool, enough: int) -> list[NewEvent]:
     row = tx.execute(_STATES.select.with_for_update(), {"values": [account]}).mappings().one()
     silent = 0 if pushed else row["silent"] + missed
-    degraded = silent >= MISSED_IN_A_ROW or (row["degraded"] and not pushed)
+    degraded = silent >= enough or (row["degraded"] and not pushed)
     if missed or silent != row["silent"] or degraded != row["degraded"]:
         counts = {"silent": silent, "pushes_missed": row["pushes_missed"] + missed}
         mine = account_state.c.account == account

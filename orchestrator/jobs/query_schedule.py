@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import TypedDict
 
 from orchestrator.database.tables.rows import JobRow
-from orchestrator.foundation.clock import after, backoff
+from orchestrator.foundation.clock import after
 from orchestrator.foundation.settings.accounts import Poll
 from orchestrator.foundation.states import AT_VENDOR, FINAL, Source
+from orchestrator.jobs.query_economy import Expectation, fixed_gap
 from orchestrator.vendors.contract import Vendor
 
 
@@ -25,6 +26,7 @@ class QueryChanges(TypedDict, total=False):
     asks: int
     misses: int
     due_at: datetime | None
+    alive_at: datetime
 
 
 def poll_settings(vendor: Vendor | None) -> Poll:
@@ -32,19 +34,31 @@ def poll_settings(vendor: Vendor | None) -> Poll:
     return vendor.account.poll if vendor else Poll()
 
 
-def after_report(row: JobRow, source: Source, vendor: Vendor | None, now: datetime) -> QueryChanges:
+def after_report(
+    row: JobRow,
+    source: Source,
+    vendor: Vendor | None,
+    now: datetime,
+    expected: Expectation | None = None,
+) -> QueryChanges:
     """Return when the next status query of a live job is due.
 
-    A push restarts the wait at `first_after`; each answer to a query makes it longer, up to
+    As soon as what is `expected` of the job makes a query worth it. As long as too little is known,
+    a push restarts the wait at `first_after`, and each answer to a query makes it longer, up to
     `max_interval`.
     """
     if row["state"] in FINAL:
         return {}
     poll = poll_settings(vendor)
-    if source in (Source.POLL, Source.LOOKUP):
-        wait = backoff(poll.interval, row["asks"], factor=1.5, most=poll.max_interval)
-        return {"asks": row["asks"] + 1, "misses": 0, "due_at": after(now, wait)}
-    return {"asks": 0, "misses": 0, "due_at": after(now, poll.first_after)}
+    asked = source in (Source.POLL, Source.LOOKUP)
+    asks = row["asks"] + 1 if asked else 0
+    age = max(0.0, (now - (row["submitted_at"] or now)).total_seconds())
+    due = expected.next_query(age, poll.max_interval) if expected else None
+    if due is None:
+        wait = fixed_gap(poll, row["asks"]) if asked else poll.first_after
+    else:
+        wait = due - age
+    return {"asks": asks, "misses": 0, "due_at": after(now, wait), "alive_at": now}
 
 
 def query_soon(row: JobRow, vendor: Vendor | None, now: datetime) -> QueryChanges:

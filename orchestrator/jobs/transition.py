@@ -7,19 +7,25 @@ job's state alone decides whether it moves the job.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 from orchestrator.database.tables.rows import JobRow
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import AT_VENDOR, FINAL, RANK, JobState, Source, may_move
+from orchestrator.jobs.query_economy import Expectation
 from orchestrator.jobs.query_schedule import QueryChanges, after_report, poll_settings, query_soon
 from orchestrator.schemas.base import rfc3339_or_none
 from orchestrator.schemas.jobs import StoredFile
 from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.report import Output, Report
+
+#: Computes when the next status query is due, if the job stays live.
+_Schedule = Callable[[], QueryChanges]
 
 
 class ReportEvent(NamedTuple):
@@ -88,10 +94,17 @@ class Transition:
     moved: JobState | None = None
 
 
-def decide(row: JobRow, event: ReportEvent, vendor: Vendor | None, now: datetime) -> Transition:
+def decide(
+    row: JobRow,
+    event: ReportEvent,
+    vendor: Vendor | None,
+    now: datetime,
+    expected: Expectation | None = None,
+) -> Transition:
     """Return what `event` changes about the job in `row`.
 
-    `vendor` is None if the job's account is no longer configured.
+    `vendor` is None if the job's account is no longer configured, `expected` if too little is known
+    about such jobs.
     """
     state, report = JobState(row["state"]), event.report
     facts = _task_id(row, event, vendor)
@@ -105,15 +118,16 @@ def decide(row: JobRow, event: ReportEvent, vendor: Vendor | None, now: datetime
         # A job that is queued or being submitted keeps its schedule and its claim.
         soon = cast(JobChanges, query_soon(row, vendor, now)) if state in AT_VENDOR else {}
         return Transition(ReportOutcome.UNCONFIRMED, soon)
+    schedule = partial(after_report, row, event.source, vendor, now, expected)
     if report.state is JobState.SUCCEEDED and not report.has_output:
-        return _without_output(row, event, vendor, now, facts)
+        return _without_output(row, event, vendor, now, facts, schedule)
     if report.state is None and may_move(state, JobState.SUBMITTED):
         # Whatever the word means, the vendor has the task.
-        moved = _move(row, event, vendor, now, JobState.SUBMITTED, facts)
+        moved = _move(row, event, now, JobState.SUBMITTED, facts, schedule)
         return Transition(ReportOutcome.UNKNOWN_WORD, moved.changes, JobState.SUBMITTED)
     if report.state is not None and may_move(state, report.state):
-        return _move(row, event, vendor, now, report.state, facts)
-    facts |= _schedule(row, event, vendor, now)
+        return _move(row, event, now, report.state, facts, schedule)
+    facts |= cast(JobChanges, schedule())
     if report.state is None:
         return Transition(ReportOutcome.UNKNOWN_WORD, facts | _details(report))
     if report.state is state and _is_newer(row, report):
@@ -184,7 +198,12 @@ def _names_another_task(row: JobRow, report: Report) -> bool:
 
 
 def _without_output(
-    row: JobRow, event: ReportEvent, vendor: Vendor | None, now: datetime, facts: JobChanges
+    row: JobRow,
+    event: ReportEvent,
+    vendor: Vendor | None,
+    now: datetime,
+    facts: JobChanges,
+    schedule: _Schedule,
 ) -> Transition:
     """Ask again for `output_grace` seconds after a success without an output, then fail the job.
 
@@ -195,35 +214,35 @@ def _without_output(
     if since is not None and file and now >= after(since, poll.interval):
         file = file._replace(expires_at=event.report.expires_at)
         found = event._replace(report=event.report._replace(videos=(file,)))
-        return _move(row, found, vendor, now, JobState.SUCCEEDED, facts)
+        return _move(row, found, now, JobState.SUCCEEDED, facts, schedule)
     if since is not None and now >= after(since, poll.output_grace):
         verdict = ReportEvent(event.job_id, event.report, event.source, code="output_missing")
-        return _move(row, verdict, vendor, now, JobState.FAILED, facts)
+        return _move(row, verdict, now, JobState.FAILED, facts, schedule)
     facts |= {"outputless_since": since or now}
     state = JobState(row["state"])
     soon: JobChanges = {}
     if event.source is Source.PUSH and state not in FINAL:
         soon = cast(JobChanges, query_soon(row, vendor, now))
     if may_move(state, JobState.PROCESSING):
-        moved = _move(row, event, vendor, now, JobState.PROCESSING, facts)
+        moved = _move(row, event, now, JobState.PROCESSING, facts, schedule)
         return Transition(ReportOutcome.NO_OUTPUT, moved.changes | soon, JobState.PROCESSING)
-    facts |= _details(event.report) | _schedule(row, event, vendor, now) | soon
+    facts |= _details(event.report) | cast(JobChanges, schedule()) | soon
     return Transition(ReportOutcome.NO_OUTPUT, facts)
 
 
 def _move(
     row: JobRow,
     event: ReportEvent,
-    vendor: Vendor | None,
     now: datetime,
     to: JobState,
     facts: JobChanges,
+    schedule: _Schedule,
 ) -> Transition:
     changes: JobChanges = facts | _details(event.report) | {"state": to, "misses": 0}
     if to in FINAL:
         changes |= {"due_at": None, "finished_at": now, "resolved_by": event.source}
     else:
-        changes |= _schedule(row, event, vendor, now)
+        changes |= cast(JobChanges, schedule())
     if event.source in _FROM_VENDOR and event.lease is None and row["submitted_at"] is None:
         changes["submitted_at"] = now
     if to is JobState.SUCCEEDED:
@@ -267,10 +286,6 @@ def _is_newer(row: JobRow, report: Report) -> bool:
     if report.updated_at is not None and (known is None or report.updated_at > known):
         return True
     return report.progress is not None and (progress is None or report.progress > progress)
-
-
-def _schedule(row: JobRow, event: ReportEvent, vendor: Vendor | None, now: datetime) -> JobChanges:
-    return cast(JobChanges, after_report(row, event.source, vendor, now))
 
 
 def output_json(report: Report) -> dict[str, Any]:

@@ -323,7 +323,7 @@ def _check_change(before: dict[str, Any], now: dict[str, Any]) -> None:
 
 def _visible(row: dict[str, Any]) -> dict[str, Any]:
     """Return the columns that a caller may wait for: without our own schedule."""
-    ours = {"due_at", "asks", "misses", "vendor_updated_at", "outputless_since"}
+    ours = {"due_at", "asks", "misses", "alive_at", "vendor_updated_at", "outputless_since"}
     return {name: value for name, value in row.items() if name not in ours}
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs import push_health
-from orchestrator.jobs.push_health import MISSED_IN_A_ROW, RECENT
+from orchestrator.jobs.push_health import RECENT
+from orchestrator.jobs.query_economy import MISSED_IN_A_ROW
 from tests.harness.engine import at_vendor, event_bodies, event_types, report_state
 from tests.harness.runtime import Harness, open_harness
 

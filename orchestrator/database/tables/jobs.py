@@ -64,6 +64,8 @@ class Job(SQLModel, table=True):
     version: int = 1
     #: The sequence of the last event.
     sequence: int = 0
+    #: When a report last showed that the vendor was at work.
+    alive_at: datetime | None = Field(default=None, sa_type=Instant)
     vendor_updated_at: datetime | None = Field(default=None, sa_type=Instant)
     #: Since when the vendor reports success without output.
     outputless_since: datetime | None = Field(default=None, sa_type=Instant)
@@ -128,6 +130,25 @@ class Trace(SQLModel, table=True):
     detail: dict[str, Any] = Field(sa_type=Json)
 
     __table_args__ = (Index("ix_trace_job", "job_id", "at", "id"),)
+
+
+class LatencyHistogram(SQLModel, table=True):
+    """What is known about the latency of jobs, and about their pushes: it fades from `at` on."""
+
+    __tablename__ = "latency"
+
+    account: str = Field(primary_key=True)
+    model: str = Field(primary_key=True)
+    capability: str = Field(primary_key=True)
+    #: Jobs that ended, by the buckets of `jobs/latency`.
+    counts: list[float] = Field(sa_type=Json)
+    #: Completions by push, and those whose push was lost.
+    pushed: float
+    lost: float
+    #: Status queries, and how many the fixed policy would have needed.
+    asked: float
+    fixed: float
+    at: datetime = Field(sa_type=Instant)
 
 
 class AccountState(SQLModel, table=True):

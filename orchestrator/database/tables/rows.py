@@ -56,6 +56,7 @@ class JobRow(TypedDict):
     claimed_by: int | None
     version: int
     sequence: int
+    alive_at: datetime | None
     vendor_updated_at: datetime | None
     outputless_since: datetime | None
     created_at: datetime
@@ -97,6 +98,20 @@ class TraceRow(TypedDict):
     at: datetime
     kind: str
     detail: dict[str, Any]
+
+
+class LatencyRow(TypedDict):
+    """A row of `latency`."""
+
+    account: str
+    model: str
+    capability: str
+    counts: list[float]
+    pushed: float
+    lost: float
+    asked: float
+    fixed: float
+    at: datetime
 
 
 class AccountStateRow(TypedDict):

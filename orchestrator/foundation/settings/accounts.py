@@ -23,9 +23,18 @@ _EMPTY = SecretStr("")
 
 
 class Poll(BaseModel):
-    """When a missing push is suspicious, and how long it is waited for. All in seconds."""
+    """When a missing push is suspicious, and how long it is waited for. Times in seconds.
+
+    `adaptive` learns how long jobs take and how often pushes are lost; it asks like `fixed` until
+    enough is known. `sureness`: how likely a push must be lost before a query is spent.
+    `max_missed_delay`: how late a lost push may be found, for 19 of 20.
+    """
 
     model_config = _STRICT
+
+    policy: Literal["adaptive", "fixed"] = "adaptive"
+    sureness: Annotated[float, Field(ge=0.001, le=0.99)] = 0.1
+    max_missed_delay: Annotated[float, Field(ge=2, le=86_400)] | None = None
 
     first_after: Seconds = 60
     interval: Seconds = 15
