@@ -9,12 +9,14 @@ import sqlalchemy as sa
 from starlette.responses import Response
 
 from orchestrator import schemas
+from orchestrator.api.account_learning import learned_json
 from orchestrator.api.endpoint import RequestContext, or_not_found, reply
 from orchestrator.api.operation import operation, returns
 from orchestrator.api.pagination import PageRequest, page_of
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state
 from orchestrator.database.tables.rows import AccountStateRow, fetch
+from orchestrator.engine.runtime import Runtime
 from orchestrator.jobs import capacity, push_health
 from orchestrator.jobs.holds import hold_json
 from orchestrator.schemas.base import Json, rfc3339_or_none
@@ -39,7 +41,7 @@ async def ls(context: RequestContext, query: AccountQuery) -> Response:
     vendors = context.runtime.vendors
     names = sorted(name for name in vendors if query.after is None or name > query.after)
     page = [vendors[name] for name in names[: query.limit + 1]]
-    shown = await context.runtime.store.read(_read, page, context.runtime.clock.now())
+    shown = await _shown(context.runtime, page)
     return page_of(context, shown, query, dict, cursor="name")
 
 
@@ -48,8 +50,7 @@ async def show(context: RequestContext) -> Response:
     """The state of the vendor account: jobs in flight, pushes received, polls needed."""
     vendors = context.runtime.vendors
     vendor = or_not_found(vendors.get(context.request.path_params["name"]), "account")
-    now = context.runtime.clock.now()
-    return reply((await context.runtime.store.read(_read, [vendor], now))[0])
+    return reply((await _shown(context.runtime, [vendor]))[0])
 
 
 @operation("Get the signing key", responses={200: schemas.SigningKey})
@@ -58,12 +59,18 @@ async def signing_key(context: RequestContext) -> Response:
     return reply({"object": "signing_key", "secret": context.runtime.keys.callback_secrets[0]})
 
 
+async def _shown(runtime: Runtime, vendors: Sequence[Vendor]) -> list[Json]:
+    found = await runtime.store.read(_read, vendors, runtime.clock.now())
+    learned = runtime.learning.learned
+    return [one | learned_json(learned, vendor) for one, vendor in zip(found, vendors, strict=True)]
+
+
 def _read(tx: Tx, vendors: Sequence[Vendor], now: datetime) -> list[Json]:
     states = {row["account"]: row for row in fetch(tx, AccountStateRow, sa.select(account_state))}
-    return [_shown(tx, vendor, states.get(vendor.account.name), now) for vendor in vendors]
+    return [_state(tx, vendor, states.get(vendor.account.name), now) for vendor in vendors]
 
 
-def _shown(tx: Tx, vendor: Vendor, row: AccountStateRow | None, now: datetime) -> Json:
+def _state(tx: Tx, vendor: Vendor, row: AccountStateRow | None, now: datetime) -> Json:
     account, paused_until = vendor.account, row["paused_until"] if row else None
     degraded = bool(row and row["degraded"] and vendor.pushes)
     if paused_until is not None and paused_until <= now:

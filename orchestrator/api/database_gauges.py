@@ -13,11 +13,14 @@ import structlog
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from orchestrator.api.account_learning import learned_json
 from orchestrator.api.database_counts import Counts, LaneCounts, count
 from orchestrator.database.store import Store
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.settings import Settings
+from orchestrator.jobs.learning import Learning
+from orchestrator.schemas.base import Json
 from orchestrator.vendors.contract import Vendor
 
 log = structlog.get_logger()
@@ -37,11 +40,13 @@ class Counted(Collector):
 
     counts: Counts = field(default_factory=Counts)
     vendors: Mapping[str, str] = field(default_factory=dict)
+    learned: Mapping[str, Json] = field(default_factory=dict)
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
         yield from self._of_jobs()
         yield from self._of_accounts()
+        yield from self._of_learned()
         yield from self._of_kinds()
         yield from self._of_subscribers()
         sizes = {"database_size_bytes": self.counts.size, "disk_free_bytes": self.counts.disk_free}
@@ -82,6 +87,26 @@ class Counted(Collector):
             for reason, number in account.refused.items():
                 refused.add_metric((account.name, reason), number)
         yield refused
+
+    def _of_learned(self) -> Iterator[Metric]:
+        """Yield what was learned of accounts, and of their models that have the most jobs."""
+        texts = {
+            "push_loss": "The estimated share of pushes that are lost.",
+            "polls_per_job": "Status queries per job that ended, of the last days.",
+        }
+        for name, text in texts.items():
+            known = {(at,): one[name] for at, one in self.learned.items() if one[name] is not None}
+            yield _gauge(f"account_{name}", text, known.items(), "account")
+        latencies = {
+            (account, model, f"0.{share}"): found[f"p{share}"]
+            for account, one in self.learned.items()
+            for model, found in one["latency"].items()
+            for share in (50, 95, 99)
+            if found[f"p{share}"] is not None
+        }
+        text = "From submission to the end of a job, as learned."
+        labels = ("account", "model", "quantile")
+        yield _gauge("job_latency_seconds", text, latencies.items(), *labels)
 
     def _of_kinds(self) -> Iterator[Metric]:
         pending, dead, oldest = Counter[Labels](), Counter[Labels](), 0.0
@@ -167,6 +192,7 @@ class Gauges:
     clock: Clock
     vendors: Mapping[str, Vendor]
     settings: Settings
+    learning: Learning
 
     def __post_init__(self) -> None:
         self._last: Collector = NoCounts()
@@ -188,7 +214,9 @@ class Gauges:
         began = self.clock.monotonic()
         try:
             counts = await self.store.read(count, self.clock.now(), self.settings.database_file)
-            self._last = Counted(counts, self._names)
+            learned = self.learning.learned
+            known = {name: learned_json(learned, one) for name, one in self.vendors.items()}
+            self._last = Counted(counts, self._names, known)
         except Unavailable as error:
             log.warning("the database could not be counted", error=str(error))
             self._last = NoCounts()

@@ -14,6 +14,7 @@ from orchestrator.cli.columns import Table
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.completers import ACCOUNTS
 from orchestrator.cli.failure import Exit, Failure
+from orchestrator.cli.latency_bars import histograms
 from orchestrator.cli.lookup import ACCOUNT
 from orchestrator.cli.terminal import Record, moment
 from orchestrator.client.requests import path
@@ -79,6 +80,8 @@ def show(session: Session, name: Name) -> None:
     with session.client() as client:
         found = client.get(Account, path("accounts", name))
     session.terminal.record(found, shown(found), key="name")
+    if found.latency and not (session.terminal.json or session.terminal.quiet):
+        session.terminal.say("", *histograms(found))
 
 
 @command(app, "check", "orchestrator accounts check main")
@@ -215,8 +218,16 @@ def shown(account: Account) -> Record:
         "pushes": f"{account.pushes}, {account.pushes_missed} missed{degraded}",
         "refused": (refusal(account) or (None,))[0],
         "last push": moment(account.last_push_at),
-        "polls": account.polls,
+        "polls": _polls(account),
+        "push loss": None if account.push_loss is None else f"{100 * account.push_loss:.1f} %",
         "paused until": moment(account.paused_until) if account.paused_until else None,
         "held": held(account),
         "after a lost answer": _LOOKUPS.get(account.lookup),
     }
+
+
+def _polls(account: Account) -> str:
+    if account.polls_per_job is None:
+        return str(account.polls)
+    saved = f", {account.polls_saved} saved" if account.polls_saved else ""
+    return f"{account.polls}, lately {account.polls_per_job:g} a job{saved}"

@@ -89,8 +89,8 @@ def schedule(runtime: Runtime) -> AsyncIOScheduler:
     ticker.every(BEAT, "beat", _beat, runtime)
     ticker.every(30, "checkpoint", _checkpoint, runtime)
     ticker.every(30, "discipline", discipline, runtime)
+    ticker.every(LEARN, "learn", runtime.learning.run)
     if workers:
-        ticker.every(LEARN, "learn", runtime.learning.run)
         ticker.every(1, "recover", runtime.assemble(Recovery).run)
         ticker.every(2, "holds", runtime.assemble(AccountHolds).run)
         ticker.every(1, "expire", runtime.assemble(Expiry).run)

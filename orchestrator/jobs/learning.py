@@ -36,6 +36,8 @@ from orchestrator.vendors.contract import Vendor
 _MANY, _MOST_LIVE = 5000.0, 2000
 #: The change of a number of samples after which a plan is made anew.
 _NEW = 0.1
+#: Seconds by which ticks make a query late, on average.
+_TICK = 0.5
 #: Seconds after the end of a job in which its push was late, and not lost.
 _LATE = 60.0
 
@@ -68,6 +70,7 @@ class Tally:
 class Learned:
     """All that is known about latencies and lost pushes, as of one moment."""
 
+    tallies: Mapping[LatencyKey, Tally] = field(default_factory=dict)
     latencies: Mapping[LatencyKey, Latency] = field(default_factory=dict)
     losses: Mapping[str, PushLoss] = field(default_factory=dict)
     plans: Mapping[LatencyKey, tuple[float, QueryPlan]] = field(default_factory=dict)
@@ -172,20 +175,20 @@ def _store(tx: Tx, tallies: Mapping[LatencyKey, Tally], now: datetime) -> None:
         empty = {**key._asdict(), **_values(Tally()), "at": now}
         tx.execute(insert(tx.dialect.name, table).on_conflict_do_nothing(), [empty])
         (row,) = fetch(tx, LatencyRow, sa.select(table).where(mine).with_for_update())
-        gone = (now - row["at"]).total_seconds()
-        old = Tally(row["counts"], row["pushed"], row["lost"], row["asked"], row["fixed"])
-        values = _values(_sum(old, gone, tally)) | {"at": max(now, row["at"])}
+        values = _values(_sum(row, tally, now)) | {"at": max(now, row["at"])}
         tx.execute(sa.update(table).where(mine).values(**values))
 
 
-def _sum(old: Tally, gone: float, new: Tally) -> Tally:
-    counts = [fade(one, gone) + more for one, more in zip(old.counts, new.counts, strict=True)]
+def _sum(row: LatencyRow, more: Tally, now: datetime) -> Tally:
+    """Return what is left of a row by now, and what was learned since."""
+    gone = (now - row["at"]).total_seconds()
+    counts = [fade(one, gone) + new for one, new in zip(row["counts"], more.counts, strict=True)]
     return Tally(
         counts,
-        fade(old.pushed, gone) + new.pushed,
-        max(0.0, fade(old.lost, gone) + new.lost),
-        fade(old.asked, gone) + new.asked,
-        fade(old.fixed, gone) + new.fixed,
+        fade(row["pushed"], gone) + more.pushed,
+        max(0.0, fade(row["lost"], gone) + more.lost),
+        fade(row["asked"], gone) + more.asked,
+        fade(row["fixed"], gone) + more.fixed,
     )
 
 
@@ -202,18 +205,20 @@ def _values(tally: Tally) -> dict[str, object]:
 def _load(tx: Tx, vendors: Mapping[str, Vendor], before: Learned, now: datetime) -> Learned:
     """Return what is known about the accounts that are configured."""
     rows = [row for row in fetch(tx, LatencyRow, sa.select(table)) if row["account"] in vendors]
+    tallies = {
+        LatencyKey(row["account"], row["model"], row["capability"]): _sum(row, Tally(), now)
+        for row in rows
+    }
     losses: dict[str, PushLoss] = {}
     latencies: dict[LatencyKey, Latency] = {}
-    for row in rows:
-        name, gone = row["account"], (now - row["at"]).total_seconds()
-        lost, pushed = losses.get(name, PushLoss())
-        losses[name] = PushLoss(lost + fade(row["lost"], gone), pushed + fade(row["pushed"], gone))
-        counts = [fade(count, gone) for count in row["counts"]]
-        key = LatencyKey(name, row["model"], row["capability"])
-        is_censored = RELIABLE <= sum(counts) < _MANY
-        latencies[key] = Latency(counts, _live(tx, key, now) if is_censored else ())
+    for key, tally in tallies.items():
+        lost, pushed = losses.get(key.account, PushLoss())
+        losses[key.account] = PushLoss(lost + tally.lost, pushed + tally.pushed)
+        is_censored = RELIABLE <= sum(tally.counts) < _MANY
+        latencies[key] = Latency(tally.counts, _live(tx, key, now) if is_censored else ())
     degraded = tx.scalars(sa.select(account_state.c.account).where(account_state.c.degraded))
-    return Learned(latencies, losses, _plans(vendors, latencies, before), frozenset(degraded))
+    made = _plans(vendors, latencies, before)
+    return Learned(tallies, latencies, losses, made, frozenset(degraded))
 
 
 def _live(tx: Tx, key: LatencyKey, now: datetime) -> list[float]:
@@ -240,7 +245,7 @@ def _plans(
         if all(one and _is_recent(one[0], reliable[key]) for key, one in old.items()):
             found |= {key: one for key, one in old.items() if one}
             continue
-        made = plans([*reliable.values()], delay)
+        made = plans([*reliable.values()], max(delay - _TICK, 1.0))
         found |= {
             key: (one.samples, plan)
             for (key, one), plan in zip(reliable.items(), made, strict=True)

@@ -21,7 +21,7 @@ from orchestrator.jobs.query_plan import QueryPlan
 #: Completions of an account, model and capability from which on they are relied on.
 RELIABLE = 20.0
 #: Seconds of delay, times two, that a query is expected to save if the push is lost, at least.
-_PRICE = 1.5
+_PRICE = 1.4
 #: Seconds between two queries of a job, at least.
 _LEAST = 5.0
 #: The share of jobs beyond which a query does not wait, however rarely pushes are lost.

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, Field
 from orchestrator.foundation.states import Capability
 from orchestrator.schemas.base import Json, OpenEnum, Shape, rfc3339_or_none
 from orchestrator.schemas.example_values import CREATED, FINISHED, IDS
+from orchestrator.schemas.stats import LatencyCount
 from orchestrator.schemas.submissions import AccountInput
 
 
@@ -38,6 +39,19 @@ class Hold(Shape):
             description="When it is seen whether the vendor accepts the account again: by a check, "
             "or by one job where a check does not show it."
         ),
+    ]
+
+
+class ModelLatency(Shape):
+    """Seconds from submission to the end of a model's jobs, as learned; the newest count most."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    samples: int
+    counts: Annotated[
+        list[LatencyCount],
+        Field(default_factory=list, description="Bounds without jobs are left out."),
     ]
 
 
@@ -89,6 +103,20 @@ class Account(Shape):
         ),
     ] = True
     polls: int
+    latency: Annotated[
+        dict[str, ModelLatency],
+        Field(default_factory=dict, description="What is expected of a job, by model."),
+    ]
+    push_loss: Annotated[
+        float | None,
+        Field(description="The estimated share of pushes that are lost; null: not known."),
+    ] = None
+    polls_per_job: Annotated[
+        float | None, Field(description="Of the jobs that ended in the last days.")
+    ] = None
+    polls_saved: Annotated[
+        int, Field(description="Fewer in that time than fixed intervals would have needed.")
+    ] = 0
     last_push_at: AwareDatetime | None
     paused_until: Annotated[
         AwareDatetime | None,

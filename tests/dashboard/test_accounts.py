@@ -99,10 +99,10 @@ async def test_an_account_shows_its_reports_and_its_last_errors(pages: Dashboard
 async def test_an_account_that_is_held_says_why_and_when_it_is_looked_at(
     pages: Dashboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = accounts._shown
+    shown = accounts._state
     hold = {"reason": "exhausted", "since": "2026-11-20T09:00:00Z", "message": HOSTILE,
             "next_check_at": "2026-11-20T10:05:00Z"}  # fmt: skip
-    monkeypatch.setattr(accounts, "_shown", lambda *given: {**shown(*given), "held": hold})
+    monkeypatch.setattr(accounts, "_state", lambda *given: {**shown(*given), "held": hold})
     async with pages.reader(Scope.READ) as reader:
         response = await reader.http.get("/dashboard/accounts/main")
         assert _("status.held") in await reader.see("/accounts")

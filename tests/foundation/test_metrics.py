@@ -298,7 +298,11 @@ async def test_an_unavailable_database_leaves_its_gauges_out(h: Harness, tmp_pat
     away = Store(f"sqlite:///{tmp_path}/nowhere/x.db")
     page = h.runtime.metrics.exposition(
         await Gauges(
-            store=away, clock=h.clock, vendors=h.runtime.vendors, settings=h.runtime.settings
+            store=away,
+            clock=h.clock,
+            vendors=h.runtime.vendors,
+            settings=h.runtime.settings,
+            learning=h.runtime.learning,
         ).now()
     ).decode()
     away.close()

@@ -175,7 +175,15 @@ _EXAMPLES: dict[type[BaseModel], Any] = {
         "max_in_flight": 10, "rate_limit": None, "pushes": 1204, "pushes_missed": 17,
         "pushes_refused": {"unsigned": 0, "stale": 0, "mismatched": 0, "last_at": None},
         "signing_secrets": 1, "expects_pushes": True,
-        "pushes_degraded": False, "polls": 88, "last_push_at": _FINISHED, "paused_until": None,
+        "pushes_degraded": False, "polls": 88,
+        "latency": {
+            "kling-v3": {
+                "p50": 61.4, "p95": 164.2, "p99": 241.8, "samples": 1190,
+                "counts": [{"le": 59.6, "count": 580}, {"le": 71.4, "count": 610}],
+            }
+        },
+        "push_loss": 0.0142, "polls_per_job": 0.12, "polls_saved": 1088,
+        "last_push_at": _FINISHED, "paused_until": None,
         "held": None,
     },
     schemas.AccountCheck: {
