@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,16 @@ from orchestrator.engine.runtime import Runtime
 from orchestrator.engine.worker import Worker
 from orchestrator.events import subscribers
 from orchestrator.events.destinations import Target
-from orchestrator.events.outbox import NewEvent, publish
+from orchestrator.events.outbox import EventJob, NewEvent, publish
 from orchestrator.foundation.states import EventType, Source
 from tests.brokers.server import BrokerServer
 from tests.harness.runtime import settings
 
-#: Events that one transaction publishes.
+#: The events of a job that succeeds.
+STEPS = (EventType.JOB_SUBMITTED, EventType.JOB_PROCESSING, EventType.JOB_SUCCEEDED)
+#: Jobs whose events one transaction publishes.
 _AT_ONCE = 500
-_DATA = {"object": "job", "status": "succeeded", "input": {"prompt": "a cat"}, "model": "kling-v3"}
+_DATA = {"object": "job", "input": {"prompt": "a cat"}, "model": "kling-v3"}
 
 
 class Delivering:
@@ -38,31 +40,31 @@ class Delivering:
         self.worker = Worker("deliver", runtime.assemble(Deliverer), limit=LIMIT)
         runtime.notifier.workers["deliver"] = self.worker
 
-    async def subscribe(self, server: BrokerServer, in_flight: int) -> None:
+    async def subscribe(
+        self, server: BrokerServer, in_flight: int, *, ordered: bool = False
+    ) -> None:
         """Add a subscriber of the server's target."""
-        await self.add(server.kind, server.target(), in_flight)
+        await self.add(server.kind, server.target(), in_flight, ordered=ordered)
 
-    async def add(self, kind: str, to: Target, in_flight: int) -> None:
-        """Add a subscriber of final events."""
+    async def add(self, kind: str, to: Target, in_flight: int, *, ordered: bool = False) -> None:
+        """Add a subscriber of the events of jobs."""
         runtime = self.runtime
         row, _ = subscribers.new(
             runtime.ids, runtime.keys, destination=runtime.destinations[kind], url=to.address,
-            types=["job.succeeded"], description="", headers={}, options=to.options,
-            rate_limit=None, max_in_flight=in_flight, now=runtime.clock.now(),
+            types=["job.*"], description="", headers={}, options=to.options,
+            rate_limit=None, max_in_flight=in_flight, now=runtime.clock.now(), ordered=ordered,
         )  # fmt: skip
         row["credentials"] = runtime.keys.encrypt(json.dumps(dict(to.credentials)))
         await runtime.store.write(subscribers.add, row)
 
-    async def publish(self, count: int) -> None:
-        """Commit `count` events, each with its delivery."""
-        for done in range(0, count, _AT_ONCE):
-            await self.runtime.store.write(self._publish, min(_AT_ONCE, count - done))
+    async def publish(self, jobs: int, steps: Sequence[EventType] = STEPS[-1:]) -> None:
+        """Commit the events of so many jobs, `steps` for each, with their deliveries."""
+        for first in range(0, jobs, _AT_ONCE):
+            numbers = range(first, min(first + _AT_ONCE, jobs))
+            await self.runtime.store.write(self._publish, numbers, steps)
 
-    def _publish(self, tx: Tx, count: int) -> None:
-        events = [
-            NewEvent(EventType.JOB_SUCCEEDED, Source.PUSH, {"id": f"job_{n}", **_DATA})
-            for n in range(count)
-        ]
+    def _publish(self, tx: Tx, jobs: range, steps: Sequence[EventType]) -> None:
+        events = [_event(f"job_{n}", step, place) for n in jobs for place, step in enumerate(steps)]
         publish(tx, self.runtime.ids, events, self.runtime.clock.now())
 
     async def until(self, done: Callable[[dict[str, int]], bool], seconds: float) -> None:
@@ -95,6 +97,12 @@ class Delivering:
         """Return the subscriber."""
         select = sa.select(subscriber)
         return await self.runtime.store.read(lambda tx: dict(tx.execute(select).mappings().one()))
+
+
+def _event(job: str, step: EventType, place: int) -> NewEvent:
+    data = {"id": job, "status": step.removeprefix("job."), **_DATA}
+    about: EventJob = {"id": job, "callback_lane": None, "callback_events": None}
+    return NewEvent(step, Source.PUSH, data, place + 1, about)
 
 
 async def _accept(_: httpx.Request) -> httpx.Response:

@@ -81,9 +81,13 @@ async def settled(http: httpx.AsyncClient, seconds: float) -> None:
 
 
 async def listen(sim: Simulator, http: httpx.AsyncClient, hook: str, slack: str) -> None:
-    """Create a subscriber for all events, and a Slack subscriber for successes."""
-    body: Json = {"url": hook, "types": ["job.*", "account.*"], "max_in_flight": 32}
-    made = (await http.post("/v1/subscribers", json=body)).raise_for_status().json()
-    await sim.control("/secret", secret=made["secret"])
-    body = {"kind": "slack", "url": slack, "types": ["job.succeeded"], "max_in_flight": 32}
-    (await http.post("/v1/subscribers", json=body)).raise_for_status()
+    """Create three subscribers: for all events, for those of jobs in order, and Slack."""
+    bodies: list[Json] = [
+        {"url": hook, "types": ["job.*", "account.*"]},
+        {"url": hook + "?ordered", "types": ["job.*"], "ordered": True},
+        {"kind": "slack", "url": slack, "types": ["job.succeeded"]},
+    ]
+    for body in bodies:
+        made = await http.post("/v1/subscribers", json=body | {"max_in_flight": 32})
+        if secret := made.raise_for_status().json().get("secret"):
+            await sim.control("/secret", secret=secret)

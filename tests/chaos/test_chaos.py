@@ -54,6 +54,8 @@ def false_reports(run: Run) -> list[tuple[Kind, Observed]]:
         ),
         ("lost", seen(run, subscriber=received | {"completions": {}})),
         ("wrong", seen(run, digests=["of other bytes"])),
+        ("wrong", seen(run, ordered=run.report["ordered"][::-1])),
+        ("lost", seen(run, ordered=[])),
         ("duplicated", seen(run, double_renders=[render])),
         ("duplicated", seen(run, repeated={"kling": 1})),
         ("wrong", replace(observed, limit=0)),

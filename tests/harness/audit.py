@@ -79,6 +79,7 @@ def findings(database: ServiceDatabase, seen: Observed) -> list[Finding]:
         *_events(database),
         *_deliveries(database),
         *_received(database, seen),
+        *_order(database, seen.report),
         *_renders(seen),
         *_database_file(database),
     ]
@@ -207,6 +208,20 @@ def _received(database: ServiceDatabase, seen: Observed) -> Iterator[Finding]:
     for delivery, digest in zip(received["deliveries"], digests, strict=False):
         if stored.get(delivery["webhook_id"]) != digest:
             yield Finding("wrong", f"{delivery['webhook_id']} came with other bytes than stored")
+
+
+def _order(database: ServiceDatabase, report: Json) -> Iterator[Finding]:
+    """The ordered subscriber got all events of jobs, each after it had accepted those before it."""
+    accepted: defaultdict[str, set[int]] = defaultdict(set)
+    for job, sequence, is_accepted in report["ordered"]:
+        if missing := {*range(1, sequence)} - accepted[job]:
+            yield Finding("wrong", f"{job}: event {sequence} came before {sorted(missing)}")
+        if is_accepted:
+            accepted[job].add(sequence)
+    for row in database.rows("SELECT job_id, sequence FROM event WHERE job_id IS NOT NULL"):
+        if row["sequence"] not in accepted[row["job_id"]]:
+            text = f"{row['job_id']}: the ordered subscriber got no event {row['sequence']}"
+            yield Finding("lost", text)
 
 
 def _renders(seen: Observed) -> Iterator[Finding]:
