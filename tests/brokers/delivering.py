@@ -22,7 +22,6 @@ from orchestrator.events import subscribers
 from orchestrator.events.destinations import Target
 from orchestrator.events.outbox import EventJob, NewEvent, publish
 from orchestrator.foundation.states import EventType, Source
-from tests.brokers.server import BrokerServer
 from tests.harness.runtime import settings
 
 #: The events of a job that succeeds.
@@ -39,12 +38,6 @@ class Delivering:
         self.runtime = runtime
         self.worker = Worker("deliver", runtime.assemble(Deliverer), limit=LIMIT)
         runtime.notifier.workers["deliver"] = self.worker
-
-    async def subscribe(
-        self, server: BrokerServer, in_flight: int, *, ordered: bool = False
-    ) -> None:
-        """Add a subscriber of the server's target."""
-        await self.add(server.kind, server.target(), in_flight, ordered=ordered)
 
     async def add(self, kind: str, to: Target, in_flight: int, *, ordered: bool = False) -> None:
         """Add a subscriber of the events of jobs."""

@@ -47,7 +47,7 @@ async def received_over_a_kill(
     server.start()
     await server.prepare()
     async with delivering(folder) as d:
-        await d.subscribe(server, in_flight=64, ordered=ordered)
+        await d.add(server.kind, server.target(), 64, ordered=ordered)
         await d.publish(jobs, steps)
         await d.until(lambda states: states.get("delivered", 0) >= events // 3, PATIENCE)
         server.kill()
