@@ -40,8 +40,8 @@ def first_in_order(
         ids = [row.id for row in rows if not row.is_blocked][:share]
         blocked = [row.id for row in rows if row.is_blocked]
         if blocked:
-            # A new statement sees what was committed before these rows were locked. After that,
-            # `make_next_due` waits for this transaction: a wake-up is never lost between them.
+            # What ends the order before them is committed and seen by this new statement, or waits
+            # for it, or is under way. It may not know them then: they stay due for the next claim.
             tx.execute(_POSTPONE, {"lane": lane, "ids": blocked, "until": until})
         if len(ids) == share or not blocked or len(rows) < window:
             break
@@ -71,14 +71,19 @@ _UNTIL = sa.bindparam("until", type_=delivery.c.due_at.type)
 _UNCLAIMED = (delivery.c.state == DeliveryState.PENDING, delivery.c.claimed_by.is_(None))
 
 
-def _is_blocked(event_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-    """Return whether the lane has an unfinished delivery that comes before that of an event."""
+def _is_blocked(event_id: sa.ColumnElement[str], *, locks: bool = False) -> sa.ColumnElement[bool]:
+    """Return whether the lane has an unfinished delivery that comes before that of an event.
+
+    `locks` locks one that no other transaction is changing, and looks for no other.
+    """
     this, earlier, other = event.alias("this"), event.alias("earlier"), delivery.alias("other")
     joined = this.join(
         earlier, sa.and_(earlier.c.job_id == this.c.job_id, earlier.c.sequence < this.c.sequence)
     ).join(other, sa.and_(other.c.event_id == earlier.c.id, other.c.subscriber_id == _LANE))
     unfinished = other.c.state.in_((DeliveryState.PENDING, DeliveryState.HELD))
     found = sa.select(sa.literal(1)).select_from(joined).where(this.c.id == event_id, unfinished)
+    if locks:
+        found = found.with_for_update(of=other, skip_locked=True)
     # Not EXISTS: PostgreSQL may make it a join of all tables.
     return found.limit(1).scalar_subquery().is_not(None)
 
@@ -100,7 +105,7 @@ def _due(*also: sa.ColumnElement[bool]) -> sa.Select[Any]:
 _DUE, _FORCED = _due(), _due(delivery.c.forced_at.is_not(None))
 _POSTPONE = (
     sa.update(delivery)
-    .where(delivery.c.id.in_(_IDS), _is_blocked(delivery.c.event_id))
+    .where(delivery.c.id.in_(_IDS), _is_blocked(delivery.c.event_id, locks=True))
     .values(due_at=_UNTIL)
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from pathlib import Path
 
@@ -216,5 +217,33 @@ async def test_a_wake_up_is_not_lost_to_a_claim_that_postpones(tmp_path: Path) -
         other.join()
         (now,) = await h.rows(delivery, delivery.c.id == second["id"])
         assert now["due_at"] == h.clock.now()
+        engine.dispose()
+    databases.drop(address)
+
+
+async def test_an_event_that_comes_while_the_one_before_it_is_recorded_is_not_postponed(
+    tmp_path: Path,
+) -> None:
+    """The transaction that delivers the first looked for a second before there was one."""
+    address = databases.url("postgresql", tmp_path)
+    async with open_harness(tmp_path, database_url=address) as h:
+        to = await subscribe(h, "job.*", ordered=True)
+        job = await at_vendor(h)
+        (first,) = await h.rows(delivery)
+        engine = sa.create_engine(h.runtime.store._database.reading.url)
+        claim = functools.partial(
+            first_in_order, lane=to["id"], share=16, now=h.clock.now(),
+            until=after(h.clock.now(), LEASE), forced=False,
+        )  # fmt: skip
+        with engine.begin() as recording:
+            one = sa.update(delivery).where(delivery.c.id == first["id"])
+            recording.execute(one.values(state=D.DELIVERED, due_at=None))
+            make_next_due(recording, [first["id"]], h.clock.now())
+            await report_state(h, job["id"], JobState.SUCCEEDED)
+            with engine.begin() as claiming:
+                assert claim(claiming) == []
+        (second,) = await h.rows(delivery, delivery.c.id != first["id"])
+        with engine.begin() as claiming:
+            assert claim(claiming) == [second["id"]]
         engine.dispose()
     databases.drop(address)
