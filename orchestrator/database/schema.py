@@ -108,6 +108,9 @@ def prepare(tx: sa.Connection) -> None:
 
     Raises `ConfigError`: migrating a database in use is the operator's decision.
     """
+    if current(tx) is None:
+        # Tables of another replica may appear between two statements of the check.
+        lock(tx)
     if check(tx, allow_empty=True) is None:
         upgrade(tx)
 

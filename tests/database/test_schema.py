@@ -372,6 +372,25 @@ def test_replicas_that_start_at_once_migrate_once(shared: sa.Engine) -> None:
         assert late.result(30) == []
 
 
+def test_a_replica_starts_while_another_commits_the_first_tables(
+    shared: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = schema.current
+
+    def read_and_be_overtaken(tx: sa.Connection) -> str | None:
+        found = read(tx)
+        monkeypatch.undo()
+        with shared.begin() as other:
+            schema.upgrade(other)
+        return found
+
+    monkeypatch.setattr(schema, "current", read_and_be_overtaken)
+    with shared.begin() as tx:
+        schema.prepare(tx)
+    with shared.begin() as tx:
+        assert schema.current(tx) == NEWEST
+
+
 def test_tables_that_change_often_have_storage_parameters_on_postgresql(
     declared: sa.Engine,
 ) -> None:
