@@ -8,7 +8,7 @@ load.py            callers that retry             postgres_server.py a server to
 proxy.py           a TCP proxy                    connection_modes.py how it disturbs
 service.py         the product with failpoints    failpoints.py      where they are
 simulator.py       the simulator, with digests   throughput.py      throughput over time
-fault_matrix.py    all runs as a table
+                   and an ordered subscriber     fault_matrix.py    all runs as a table
 
 Faults: kills.py, crashes.py, pauses.py, postgres_outages.py, write_failures.py, clocks.py,
 network.py, partitions.py
