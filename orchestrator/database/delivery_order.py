@@ -40,8 +40,9 @@ def first_in_order(
         ids = [row.id for row in rows if not row.is_blocked][:share]
         blocked = [row.id for row in rows if row.is_blocked]
         if blocked:
-            # What ends the order before them is committed and seen by this new statement, or waits
-            # for it, or is under way. It may not know them then: they stay due for the next claim.
+            # Only with a lock on the one before. A transaction that finishes it has committed, and
+            # is seen by this new statement; or waits for this one, and sees these rows; or is under
+            # way, and may have looked for the next before there was any: then that stays due.
             tx.execute(_POSTPONE, {"lane": lane, "ids": blocked, "until": until})
         if len(ids) == share or not blocked or len(rows) < window:
             break
@@ -74,7 +75,7 @@ _UNCLAIMED = (delivery.c.state == DeliveryState.PENDING, delivery.c.claimed_by.i
 def _is_blocked(event_id: sa.ColumnElement[str], *, locks: bool = False) -> sa.ColumnElement[bool]:
     """Return whether the lane has an unfinished delivery that comes before that of an event.
 
-    `locks` locks one that no other transaction is changing, and looks for no other.
+    `locks`: one that no other transaction has locked, which is locked.
     """
     this, earlier, other = event.alias("this"), event.alias("earlier"), delivery.alias("other")
     joined = this.join(
