@@ -26,6 +26,9 @@ _STUCK = "job.stuck"
 _DEGRADED, _PAUSED = "account.push_degraded", "account.paused"
 #: The events that say since when an account is in a state, and why.
 ACCOUNT_EVENTS = f"{_DEGRADED},{_PAUSED}"
+_UNREACHABLE = "ingress.unreachable"
+#: The events that say whether the public URL leads here.
+INGRESS_EVENTS = f"{_UNREACHABLE},ingress.recovered"
 _REFUSALS = ("mismatched", "unsigned", "stale")
 
 
@@ -59,6 +62,7 @@ class Facts:
     callbacks: Json
     dead: Json
     account_events: Json
+    ingress: Json
     #: False if no subscriber and no callback URL is known: no event is delivered.
     has_receivers: bool = True
 
@@ -69,6 +73,7 @@ def found(facts: Facts, now: datetime) -> list[Finding]:
     waiting = {row["name"] for row in facts.accounts["data"] if condition(row, now) != "active"}
     events = facts.account_events["data"]
     findings = [
+        *_ingress(facts.ingress["data"]),
         *_no_accounts(facts.accounts["data"]),
         *(finding for row in facts.accounts["data"] for finding in of_account(row, now, events)),
         *_failures(facts.failed, now, held),
@@ -80,6 +85,16 @@ def found(facts: Facts, now: datetime) -> list[Finding]:
         *_dead(facts.dead, now),
     ]
     return sorted(findings, key=lambda finding: finding.level != PROBLEM)
+
+
+def _ingress(events: Sequence[Json]) -> Iterator[Finding]:
+    """Return whether the public URL is unreachable, by the newest event about it."""
+    for event in events[:1]:
+        if event["type"] == _UNREACHABLE:
+            data = event["data"]
+            values, times = {"url": data["url"]}, _times(since=data["since"])
+            query = {"type": INGRESS_EVENTS}
+            yield Finding("unreachable", PROBLEM, "/events", values, query, times, data["reason"])
 
 
 def condition(account: Json, now: datetime) -> str:

@@ -17,6 +17,7 @@ from orchestrator.engine import deliver, poll, replay, submit
 from orchestrator.engine.account_holds import AccountHolds
 from orchestrator.engine.encryption import AddressEncryption
 from orchestrator.engine.expiry import Expiry
+from orchestrator.engine.public_url_check import PublicUrlCheck
 from orchestrator.engine.recovery import Recovery
 from orchestrator.engine.retention import Retention
 from orchestrator.engine.runtime import Runtime
@@ -94,6 +95,8 @@ def schedule(runtime: Runtime) -> AsyncIOScheduler:
         ticker.every(1, "recover", runtime.assemble(Recovery).run)
         ticker.every(2, "holds", runtime.assemble(AccountHolds).run)
         ticker.every(1, "expire", runtime.assemble(Expiry).run)
+        if seconds := runtime.settings.public_url_check:
+            ticker.every(seconds, "public URL", runtime.assemble(PublicUrlCheck).run)
         ticker.every(60, "retain", runtime.assemble(Retention).run)
     return ticker.scheduler
 

@@ -112,6 +112,10 @@ class Metrics:
         self.log_lines_dropped = self._plain("log_lines_dropped", "Log lines not written.")
         self._cpu, self._cpu_counted = self._plain("process_cpu_seconds", "CPU time."), 0.0
         self._memory = gauge("process_resident_memory_bytes", "Resident memory.", "livesum")
+        self.public_url_reachable = gauge(
+            "public_url_reachable", "1 while callbacks through the public URL arrive.", "livemin"
+        )
+        self.public_url_reachable.set(1)
         self.sse_clients = gauge("sse_clients", "Open event streams.", "livesum")
         gauge("build_info", "The version.", "max", "version").labels(__version__).set(1)
 

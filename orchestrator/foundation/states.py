@@ -138,6 +138,8 @@ class EventType(StrEnum):
     ACCOUNT_UNAUTHORIZED = "account.unauthorized"
     ACCOUNT_EXHAUSTED = "account.exhausted"
     ACCOUNT_RECOVERED = "account.recovered"
+    INGRESS_UNREACHABLE = "ingress.unreachable"
+    INGRESS_RECOVERED = "ingress.recovered"
     #: Sent only by `POST /v1/subscribers/{id}/test`, to that subscriber.
     TEST = "subscriber.test"
 

@@ -30,6 +30,7 @@ from orchestrator.schemas.events import (
     AccountFact,
     AccountTrouble,
     Event,
+    IngressTrouble,
     LoggedEvent,
     StreamTicket,
 )
@@ -114,6 +115,7 @@ __all__ = [
     "HistoryBucket",
     "HistoryCounts",
     "Hold",
+    "IngressTrouble",
     "Job",
     "JobError",
     "JobLinks",

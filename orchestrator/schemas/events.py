@@ -83,6 +83,15 @@ class AccountTrouble(Shape):
     ]
 
 
+class IngressTrouble(Shape):
+    """The data of an event about the public URL: whether callbacks through it arrive here."""
+
+    object: Literal["ingress"]
+    url: str
+    since: Annotated[AwareDatetime, Field(description="When the first check failed.")]
+    reason: Annotated[str, Field(description="What a check found.")]
+
+
 def event_fields(
     kind: str, at: datetime, event_id: str, sequence: int, data: Json, *, late: bool = False
 ) -> Json:

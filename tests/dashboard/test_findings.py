@@ -47,7 +47,7 @@ def facts(lists: Mapping[str, list[Json]], *, has_more: bool = False) -> Facts:
     """Return facts with an account that nothing is wrong with, but for some lists."""
     names = (
         "accounts", "failed", "queued", "stuck", "subscribers", "callbacks", "dead",
-        "account_events",
+        "account_events", "ingress",
     )  # fmt: skip
     given = {"accounts": [account()], **lists}
     read: dict[str, Any] = {
@@ -70,6 +70,10 @@ def failed(code: str, **values: Any) -> Json:
 HELD = {"reason": "unauthorized", "since": ago(hours=1), "message": "401", "next_check_at": None}
 DEAD = {"subscriber": "sub_1", "host": "a.example", "created_at": ago(hours=2)}
 STUCK = {"job": "job_9", "timestamp": ago(hours=1), "data": {"account": "main"}}
+UNREACHABLE = {
+    "type": "ingress.unreachable",
+    "data": {"url": "https://o.example", "since": ago(hours=1), "reason": "timeout"},
+}
 DOWN = {"failing": 2, "failures": 40, "last_error": "connection refused"}
 
 
@@ -99,6 +103,7 @@ DOWN = {"failing": 2, "failures": 40, "last_error": "connection refused"}
         ({"callbacks": [subscriber(failing_since=ago(hours=1), callbacks=DOWN)]},
          "callbacks", "/subscribers/sub_1"),
         ({"dead": [DEAD]}, "dead", "/deliveries"),
+        ({"ingress": [UNREACHABLE]}, "unreachable", "/events"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_sentence_and_the_page_to_correct_it(
@@ -125,6 +130,7 @@ def test_what_is_wrong_is_one_sentence_and_the_page_to_correct_it(
         {"stuck": [STUCK | {"timestamp": ago(days=2)}]},
         {"subscribers": [subscriber()]},
         {"dead": [DEAD | {"created_at": ago(days=9)}]},
+        {"ingress": [UNREACHABLE | {"type": "ingress.recovered"}, UNREACHABLE]},
     ],
 )
 def test_what_is_over_or_ordinary_is_not_wrong(lists: dict[str, list[Json]]) -> None:

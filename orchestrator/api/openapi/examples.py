@@ -52,6 +52,9 @@ _ERROR = {
     "vendor_code": 1301,
     "vendor_message": "risk control",
 }
+_INGRESS: Json = {
+    "object": "ingress", "url": "https://hooks.example.com", "since": _CREATED, "reason": "timeout"
+}  # fmt: skip
 _ACCOUNT_FACT = {"object": "account", "name": "main", "completions_without_push": 3}
 _TROUBLE = {
     "object": "account", "name": "main", "reason": "paused", "since": _CREATED,
@@ -89,6 +92,8 @@ DATA: dict[str, Json] = {
     },
     "account.push_degraded": _ACCOUNT_FACT,
     "account.push_recovered": {**_ACCOUNT_FACT, "completions_without_push": 0},
+    "ingress.unreachable": _INGRESS,
+    "ingress.recovered": _INGRESS,
     "subscriber.test": SUBSCRIBER_EVENT_EXAMPLE,
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ _DATA: dict[str, type[BaseModel]] = {
     "job": schemas.Job,
     "subscriber": schemas.Subscriber,
     "account": schemas.AccountTrouble,
+    "ingress": schemas.IngressTrouble,
 }
 #: The data of the types that differ.
 _OTHER_DATA: dict[str, type[BaseModel]] = {
@@ -52,6 +53,9 @@ _DESCRIPTIONS = {
     "queued until the vendor accepts one of them.",
     EventType.ACCOUNT_RECOVERED: "The vendor accepts jobs of an account again; `reason` says what "
     "is over.",
+    EventType.INGRESS_UNREACHABLE: "Callbacks through the public URL do not arrive, so pushes do "
+    "not either; status queries find the results.",
+    EventType.INGRESS_RECOVERED: "Callbacks through the public URL arrive again.",
     EventType.TEST: "What `POST /v1/subscribers/{id}/test` sends, to that subscriber alone.",
 }
 _TEXT = {"type": "string"}

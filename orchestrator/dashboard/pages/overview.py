@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from starlette.responses import Response
 
 from orchestrator.dashboard import histories
-from orchestrator.dashboard.findings import ACCOUNT_EVENTS, Facts, condition, found
+from orchestrator.dashboard.findings import ACCOUNT_EVENTS, INGRESS_EVENTS, Facts, condition, found
 from orchestrator.dashboard.page import Page
 
 #: Entries of a list that are judged.
@@ -21,6 +21,7 @@ _LISTS: Mapping[str, tuple[str, dict[str, str | int]]] = {
     "queued": ("/v1/jobs", {"status": "queued", "limit": _MOST}),
     "stuck": ("/v1/events", {"type": "job.stuck", "limit": _MOST}),
     "account_events": ("/v1/events", {"type": ACCOUNT_EVENTS, "limit": _MOST}),
+    "ingress": ("/v1/events", {"type": INGRESS_EVENTS, "limit": 1}),
     "subscribers": ("/v1/subscribers", {"limit": 200}),
     "callbacks": ("/v1/subscribers", {"callbacks": "true", "failing": "true", "limit": _MOST}),
     "dead": ("/v1/deliveries", {"status": "dead", "limit": _MOST}),
