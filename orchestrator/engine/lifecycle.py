@@ -18,6 +18,7 @@ from orchestrator.engine.account_holds import AccountHolds
 from orchestrator.engine.encryption import AddressEncryption
 from orchestrator.engine.expiry import Expiry
 from orchestrator.engine.public_url_check import PublicUrlCheck
+from orchestrator.engine.push_watch import PushWatch
 from orchestrator.engine.recovery import Recovery
 from orchestrator.engine.retention import Retention
 from orchestrator.engine.runtime import Runtime
@@ -92,6 +93,7 @@ def schedule(runtime: Runtime) -> AsyncIOScheduler:
     ticker.every(30, "discipline", discipline, runtime)
     ticker.every(LEARN, "learn", runtime.learning.run)
     if workers:
+        ticker.every(5, "watch pushes", runtime.assemble(PushWatch).run)
         ticker.every(1, "recover", runtime.assemble(Recovery).run)
         ticker.every(2, "holds", runtime.assemble(AccountHolds).run)
         ticker.every(1, "expire", runtime.assemble(Expiry).run)
