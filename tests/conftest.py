@@ -35,6 +35,7 @@ def pytest_configure() -> None:
     gc.disable()
     once.share_statements()
     once.note_absent("sniffio")
+    once.end_sooner()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -565,7 +565,7 @@ async def test_a_receiver_that_recovers_for_moments_uses_up_no_schedule(h: Harne
     for n in range(FAILURES):
         await at_vendor(h, task=f"bad-{n}")
     bad = [row["event_id"] for row in await h.rows(delivery)]
-    stage, began, moments = h.runtime.assemble(Deliverer), h.clock.now(), 150
+    stage, began, moments = h.runtime.assemble(Deliverer), h.clock.now(), 50
     h.network.answer = lambda request: httpx.Response(
         500 if request.headers["webhook-id"] in bad else 204
     )
@@ -575,7 +575,7 @@ async def test_a_receiver_that_recovers_for_moments_uses_up_no_schedule(h: Harne
         await at_vendor(h, task=f"good-{n}")
         while await drive(stage):
             continue
-        h.clock.advance(30)
+        h.clock.advance(90)
     assert (await event_types(h)).count("subscriber.recovered") >= FAILURES
     age = (h.clock.now() - began).total_seconds()
     planned = tries_by(STANDARD_SCHEDULE, age)

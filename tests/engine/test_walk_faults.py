@@ -106,7 +106,7 @@ async def test_a_submission_sent_and_not_recorded_is_found_by_lookup(tmp_path: P
 async def test_a_lost_submission_without_a_lookup_is_not_sent_again(tmp_path: Path) -> None:
     """Renders cost money: at most once is the default. The job fails, its caller may retry."""
     async with restartable(
-        tmp_path, {"agentsflare": {"poll": {**IMPATIENT, "lost_after": 1}}}
+        tmp_path, {"agentsflare": {"poll": {**IMPATIENT, "lost_after": 0.2}}}
     ) as service:
         async with service.abandoned() as (runtime, api):
             job = await api.submit(order("agentsflare"))
@@ -122,7 +122,7 @@ async def test_a_lost_submission_without_a_lookup_is_not_sent_again(tmp_path: Pa
 
 
 async def test_at_least_once_sends_a_lost_submission_without_a_lookup_again(tmp_path: Path) -> None:
-    account = {"on_lost_submit": "at_least_once", "poll": {**IMPATIENT, "lost_after": 1}}
+    account = {"on_lost_submit": "at_least_once", "poll": {**IMPATIENT, "lost_after": 0.2}}
     async with restartable(tmp_path, {"agentsflare": account}) as service:
         async with service.abandoned() as (runtime, api):
             job = await api.submit(order("agentsflare"))

@@ -34,6 +34,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tests.harness import once
+
 ROOT = Path(__file__).parents[2]
 _CLIENT = Path(__file__).with_name("forked.py")
 #: What forked processes import. Modules that they run are excluded: `runpy` executes those anew.
@@ -250,6 +252,7 @@ def main() -> None:
     gc.disable()
     for name in (*_PRELOAD, *_commands()):
         importlib.import_module(name)
+    once.end_sooner()
     gc.freeze()
     # The kernel reaps the monitors.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -36,11 +36,12 @@ from orchestrator.simulator.subscriber import Received
 from tests.harness import databases, runtime
 from tests.harness.api_caller import KEY, Api, Json, until
 from tests.harness.openapi_contract import CONTRACT_HOOKS
+from tests.harness.quick_ticks import quick_ticks
 
 #: No poll becomes due during a test: a completion came by push.
 PATIENT: Json = {"first_after": 60, "visibility_lag": 0.2}
 #: A poll is due at once after a missed push.
-IMPATIENT: Json = {"first_after": 0.2, "interval": 0.2, "max_interval": 1, "visibility_lag": 0.2}
+IMPATIENT: Json = {"first_after": 0.1, "interval": 0.1, "max_interval": 1, "visibility_lag": 0.2}
 
 
 @contextlib.contextmanager
@@ -83,7 +84,8 @@ async def serving(runtime: Runtime, sock: socket.socket) -> AsyncIterator[None]:
     )
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:
-        await until(lambda: server.started or task.done(), "the service starts")
+        with quick_ticks():
+            await until(lambda: server.started or task.done(), "the service starts")
         yield
     finally:
         runtime.feed.close()

@@ -2,16 +2,22 @@
 
 * `share_statements`: engines share their compiled statements.
 * `note_absent`: a module that is not installed is not looked for again.
+* `end_sooner`: services end without the pauses of their polling.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import sys
+from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
+import uvicorn.server
+
+from orchestrator.database.postgres import notify
 
 
 class _Statements(dict[Any, Any]):
@@ -36,3 +42,22 @@ def note_absent(module: str) -> None:
     """Let imports of a module that is not installed fail at once: httpcore tries each request."""
     if importlib.util.find_spec(module) is None:
         sys.modules[module] = None  # type: ignore[assignment]
+
+
+class _Hasty:
+    """The module `asyncio`, with a tenth of each pause."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    def sleep(self, seconds: float) -> Awaitable[None]:
+        return asyncio.sleep(seconds / 10)
+
+
+def end_sooner() -> None:
+    """Let services of this process end sooner: what polls for the end polls ten times as often.
+
+    That is uvicorn, which pauses for 0.1 s three times, and a listener of PostgreSQL.
+    """
+    vars(uvicorn.server).update(asyncio=_Hasty())
+    notify._INTERVAL, notify._PROBE = notify._INTERVAL / 10, notify._PROBE * 10
