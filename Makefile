@@ -16,10 +16,11 @@ demo: $(RUNNABLE)
 	@.venv/bin/python -m orchestrator demo $(ARGS)
 
 # Compiled first, since the tests start some hundreds of processes. pytest keeps its own bytecode:
-# with PYTHONDONTWRITEBYTECODE set, every worker would compile all tests again.
+# with PYTHONDONTWRITEBYTECODE set, every worker would compile all tests again. What is left to
+# `test-brokers` is stated meanwhile.
 test: $(READY)
 	@.venv/bin/python -m compileall -q orchestrator tests
-	@$(if $(ARGS),,.venv/bin/python -m tests.brokers)
+	@$(if $(ARGS),,.venv/bin/python -m tests.brokers &)
 	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -m "not proof and not brokers" $(ARGS)
 
 # Publishers against real brokers, each killed under load; also those whose server no package of

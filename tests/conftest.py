@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from hypothesis import settings
 
-from tests.harness import browser, databases, once
+from tests.harness import browser, databases, fork_server, once
 from tests.harness.runtime import Harness, open_harness
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ settings.register_profile("steady", deadline=None, derandomize=True, print_blob=
 settings.load_profile("steady")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Prepare the process. Restore SIGINT: a background job of a shell ignores it.
 
     Collect no garbage while tests are imported: that takes a fifth of the collection.
@@ -38,6 +38,8 @@ def pytest_configure() -> None:
     once.end_sooner()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if config.option.dist != "no" and "PYTEST_XDIST_WORKER" not in os.environ:
+        fork_server.share()
 
 
 def pytest_collection_finish() -> None:

@@ -149,13 +149,13 @@ def test_signed_kinds_sign_and_others_do_not(kind: str) -> None:
 
 
 @HTTP
-@pytest.mark.parametrize(
-    ("status", "result"),
-    [(200, "delivered"), (204, "delivered"), (301, "shortly"), (400, "shortly"), (408, "later"),
-     (410, "gone"), (425, "later"), (429, "later"), (500, "later"), (503, "later")],
-)  # fmt: skip
-def test_every_kind_classifies_statuses(kind: str, status: int, result: str) -> None:
-    assert http(kind).classify_response(httpx.Response(status)) == result
+def test_every_kind_classifies_statuses(kind: str) -> None:
+    results = {
+        200: "delivered", 204: "delivered", 301: "shortly", 400: "shortly", 408: "later",
+        410: "gone", 425: "later", 429: "later", 500: "later", 503: "later",
+    }  # fmt: skip
+    found = {one: http(kind).classify_response(httpx.Response(one)) for one in results}
+    assert found == results
 
 
 @ALL

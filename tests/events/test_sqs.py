@@ -1,4 +1,7 @@
-"""SQS: a signature as Amazon's own library makes it, and real queues of a server of moto."""
+"""SQS: a signature as Amazon's own library makes it, and real queues of a server of moto.
+
+These libraries take a quarter of a second to import, so only the tests that use them do.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-import botocore.auth
 import httpx
 import pytest
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
-from botocore.session import get_session
-from moto.server import ThreadedMotoServer
 
 from orchestrator.events.destinations import Message, ResponseClass, Target
 from orchestrator.events.destinations.sqs import Sqs
@@ -34,6 +32,10 @@ def message(
 def test_the_signature_is_that_of_amazons_library(
     monkeypatch: pytest.MonkeyPatch, token: str | None
 ) -> None:
+    import botocore.auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
     headers = {
         "Content-Type": "application/x-amz-json-1.0",
         "X-Amz-Target": "AmazonSQS.SendMessage",
@@ -53,6 +55,8 @@ def test_the_signature_is_that_of_amazons_library(
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
     moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     moto.start()
     host, port = moto.get_host_and_port()
@@ -62,6 +66,8 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def queues(server: str) -> Any:
+    from botocore.session import get_session
+
     return get_session().create_client(
         "sqs", region_name="us-east-1", endpoint_url=server,
         aws_access_key_id=KEYS["access_key_id"], aws_secret_access_key=KEYS["secret_access_key"],

@@ -120,7 +120,7 @@ def programs() -> Path:
 
     `serve` is not forked: pages kill it, and a forked process outlives its client for a moment.
     """
-    folder = Path(_server()).with_name("bin")
+    folder = Path(_server()).with_name(f"bin-{os.getpid()}")
     folder.mkdir()
     forked = shlex.join(command("orchestrator"))
     module = shlex.join(command("")[:-1])
@@ -135,9 +135,23 @@ def programs() -> Path:
     return folder
 
 
+#: Names the socket of a fork server that the workers of pytest share.
+_SHARED = "PYTEST_FORK_SERVER"
+
+
+def share() -> None:
+    """Start a fork server for the workers that this process starts from now on."""
+    os.environ[_SHARED] = _server()
+
+
 @cache
 def _server() -> str:
-    """Start a fork server that ends with this process, and return the path of its socket."""
+    """Start a fork server that ends with this process, and return the path of its socket.
+
+    In a worker of pytest, return that of the server that all share: its imports take long.
+    """
+    if shared := os.environ.get(_SHARED):
+        return shared
     folder = tempfile.mkdtemp(prefix="fork-")
     path = f"{folder}/socket"
     with socket.socket(socket.AF_UNIX) as listener:

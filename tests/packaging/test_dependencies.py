@@ -22,7 +22,6 @@ from orchestrator.foundation import extras
 
 ROOT = Path(__file__).parents[2]
 PROJECT: Mapping[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCK: Mapping[str, Any] = tomllib.loads((ROOT / "uv.lock").read_text())
 
 #: What a plain install runs: the client, and the commands for a remote server.
 PLAIN = (
@@ -179,13 +178,19 @@ def test_the_error_for_a_missing_extra_knows_every_library_of_it() -> None:
         assert found == declared(extra) - declared(), extra
 
 
+@cache
+def lock() -> Mapping[str, Any]:
+    """Return the packages of `uv.lock` by name. Parsing it takes a while, so only on demand."""
+    found = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    return {package["name"]: package for package in found}
+
+
 def locked(name: str) -> set[str]:
     """Return what `uv.lock` installs with a distribution, on any system."""
-    packages = {package["name"]: package for package in LOCK["package"]}
     seen: set[str] = set()
     todo = [name]
     while todo:
-        for found in packages[todo.pop()].get("dependencies", []):
+        for found in lock()[todo.pop()].get("dependencies", []):
             if found["name"] not in seen:
                 seen.add(found["name"])
                 todo.append(found["name"])

@@ -29,7 +29,6 @@ CLIPS: dict[str, Callable[[str], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("place", [*IMAGES, *CLIPS])
 @pytest.mark.parametrize(
     "value",
     [
@@ -55,21 +54,22 @@ CLIPS: dict[str, Callable[[str], dict[str, Any]]] = {
         "javascript:alert(1)",
     ],
 )
-def test_what_no_vendor_can_fetch_is_refused_at_its_place(place: str, value: str) -> None:
-    with pytest.raises(ValidationError) as refused:
-        Input.model_validate({**IMAGES, **CLIPS}[place](value))
-    (error,) = refused.value.errors()
-    assert ".".join(map(str, error["loc"])) == place
-    assert "such as https://" in error["msg"]
+def test_what_no_vendor_can_fetch_is_refused_at_its_place(value: str) -> None:
+    for place, given in (IMAGES | CLIPS).items():
+        with pytest.raises(ValidationError) as refused:
+            Input.model_validate(given(value))
+        (error,) = refused.value.errors()
+        assert ".".join(map(str, error["loc"])) == place
+        assert "such as https://" in error["msg"], place
 
 
-@pytest.mark.parametrize("place", [*IMAGES, *CLIPS])
 @pytest.mark.parametrize(
     "value", [IMAGE, "HTTP://h/a?b=c%20d#e", "https://u:p@h:8443/\u732b.png", "http://[::1]:1/a"]
 )
-def test_urls_of_every_form_are_taken(place: str, value: str) -> None:
-    given = {**IMAGES, **CLIPS}[place](value)
-    assert Input.model_validate(given).given() == given
+def test_urls_of_every_form_are_taken(value: str) -> None:
+    for made in (IMAGES | CLIPS).values():
+        given = made(value)
+        assert Input.model_validate(given).given() == given
 
 
 @pytest.mark.parametrize("value", [PNG, "/9j/4AAQSkZJRg==", "A" * 300, "\n".join((PNG, PNG))])
