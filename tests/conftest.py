@@ -16,6 +16,8 @@ import pytest
 import pytest_asyncio
 from hypothesis import settings
 
+from orchestrator.database.sqlite import writer
+from orchestrator.database.sqlite.engine import wait_for_disk
 from tests.harness import browser, databases, fork_server, once
 from tests.harness.runtime import Harness, open_harness
 
@@ -36,6 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     once.share_statements()
     once.note_absent("sniffio")
     once.end_sooner()
+    once.skip_syncs()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.dist != "no" and "PYTEST_XDIST_WORKER" not in os.environ:
@@ -106,6 +109,12 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     address = databases.url(request.param, tmp_path)
     yield address
     databases.drop(address)
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commits of SQLite wait for the disk, as in production."""
+    monkeypatch.setattr(writer, "wait_for_disk", wait_for_disk)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def performed(tmp_path: Path, *options: str) -> tuple[dict[str, Any], str]:
 
 
 def test_the_demo_completes_every_order_and_notifies_every_subscriber_once(tmp_path: Path) -> None:
-    summary, seen = performed(tmp_path)
+    summary, seen = performed(tmp_path, "--speed", "2")
     assert summary["jobs"] == summary["succeeded"] == len(SAMPLE_JOBS)
     assert summary["failed"] == 0
     assert summary["resolved_by"]["push"] > 0

@@ -61,6 +61,7 @@ def url(tmp_path: Path) -> str:
     return databases.url("sqlite", tmp_path)
 
 
+@pytest.mark.usefixtures("synced")
 async def test_a_commit_is_durable_before_it_is_acknowledged(url: str) -> None:
     store = Store(url)
     store.start()

@@ -82,6 +82,7 @@ DURABILITY = {
 }
 
 
+@pytest.mark.usefixtures("synced")
 async def test_only_a_claim_does_not_wait_for_the_disk(database: str) -> None:
     """An acknowledged write may not be lost with the power; a claim may."""
     ask, waits, does_not = DURABILITY[database.partition(":")[0]]
@@ -98,6 +99,7 @@ async def test_only_a_claim_does_not_wait_for_the_disk(database: str) -> None:
         store.close()
 
 
+@pytest.mark.usefixtures("synced")
 async def test_a_claim_that_shares_a_commit_with_writes_waits_for_the_disk(store: Store) -> None:
     gate = await held(store)
     both = [

@@ -47,7 +47,7 @@ async def test_at_sigterm_attempts_in_progress_end_and_waiting_deliveries_stay_d
             return len((await http.get("/v1/jobs?status=succeeded")).json()["data"]) == 6
 
         await eventually(all_succeeded, "all jobs succeed")
-        await sim.control("/misbehave", how="hang", times=2, seconds=5)
+        await sim.control("/misbehave", how="hang", times=2, seconds=3)
         (await http.post(f"/v1/subscribers/{made['id']}/resume")).raise_for_status()
 
         async def two_hang() -> bool:

@@ -27,7 +27,7 @@ from tests.harness.runtime import settings
 pytestmark = pytest.mark.long
 
 #: Dead deliveries; how many of them are made due a second; and attempts in progress.
-MANY, RATE, SLOTS = 2000, 1000, 32
+MANY, RATE, SLOTS = 1000, 500, 32
 
 _EVENTS = bulk_insert(event, "id", "sequence", "type", "source", "body", "created_at")
 _DELIVERIES = bulk_insert(

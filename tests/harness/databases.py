@@ -49,6 +49,8 @@ def server() -> str:
     atexit.register(started.cleanup)
     with psycopg.connect(started.get_uri(), autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET fsync = off")
+        # A deadlock is looked for after a second by default.
+        connection.execute("ALTER SYSTEM SET deadlock_timeout = '100ms'")
         connection.execute("SELECT pg_reload_conf()")
     return str(started.get_uri())
 

@@ -267,6 +267,7 @@ def main() -> None:
     for name in (*_PRELOAD, *_commands()):
         importlib.import_module(name)
     once.end_sooner()
+    once.skip_syncs()
     gc.freeze()
     # The kernel reaps the monitors.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

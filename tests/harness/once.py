@@ -3,6 +3,7 @@
 * `share_statements`: engines share their compiled statements.
 * `note_absent`: a module that is not installed is not looked for again.
 * `end_sooner`: services end without the pauses of their polling.
+* `skip_syncs`: commits of SQLite do not wait for the disk.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sqlalchemy as sa
 import uvicorn.server
 
 from orchestrator.database.postgres import notify
+from orchestrator.database.sqlite import engine, writer
 
 
 class _Statements(dict[Any, Any]):
@@ -61,3 +63,15 @@ def end_sooner() -> None:
     """
     vars(uvicorn.server).update(asyncio=_Hasty())
     notify._INTERVAL, notify._PROBE = notify._INTERVAL / 10, notify._PROBE * 10
+
+
+def skip_syncs() -> None:
+    """Let no commit of SQLite wait for the disk, as with `fsync = off` on PostgreSQL.
+
+    The machine does not lose power; what a process has written outlives its kill.
+    """
+
+    def wait_for_nothing(tx: sa.Connection, _wait: bool) -> None:
+        engine._run(tx.connection, "PRAGMA synchronous=OFF")
+
+    vars(writer).update(wait_for_disk=wait_for_nothing)
