@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser
 
 # The same examples on every run, without a deadline: the machine may be busy.
-settings.register_profile("steady", deadline=None, derandomize=True, print_blob=False)
+settings.register_profile(
+    "steady", max_examples=60, deadline=None, derandomize=True, print_blob=False
+)
 settings.load_profile("steady")
 
 

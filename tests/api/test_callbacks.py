@@ -442,7 +442,7 @@ def shared() -> Iterator[tuple[asyncio.Runner, Harness, dict[str, Any]]]:
         runner.run(opened.__aexit__(None, None, None))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     requests=st.lists(REQUESTS, min_size=4, max_size=8),
     paths=st.lists(PATHS, min_size=1, max_size=4),

@@ -189,7 +189,7 @@ def most_within(times: Sequence[datetime], seconds: float) -> int:
 
 @pytest.mark.parametrize(
     ("rate", "step", "seconds"),
-    [(0.5, 0.3, 16.0), (1, 0.1, 8.0), (2.5, 0.1, 4.0), (10, 0.037, 3.0)],
+    [(0.5, 0.6, 12.0), (1, 0.2, 6.0), (2.5, 0.1, 4.0), (10, 0.043, 2.2)],
 )
 async def test_a_rate_is_never_exceeded_and_is_used(
     tmp_path: Path, rate: float, step: float, seconds: float

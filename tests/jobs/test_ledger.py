@@ -271,7 +271,7 @@ def emptied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.
         runner.run(opened.__aexit__(None, None, None))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(sorted(ACCOUNTS)), st.lists(REPORTS, max_size=16))
 def test_no_sequence_of_reports_breaks_an_invariant(
     emptied: tuple[asyncio.Runner, Harness], account: str, reports: list[Any]

@@ -15,7 +15,7 @@ from tests.simulate.run import simulate
 pytestmark = pytest.mark.long
 
 #: A sample. `make simulate` runs hundreds of seeds.
-SLICES, SLICE = 2, 4
+SLICES, SLICE = 2, 2
 #: Seeds within which a planted fault must be found, from its first seed.
 ENOUGH = 300
 #: The first seed from 1 that finds each fault. A change of the product may change it.
