@@ -176,8 +176,9 @@ def _emptied(address: str) -> bool:
     if used:
         names = sql.SQL(", ").join(map(sql.Identifier, sorted(used)))
         connection.execute(sql.SQL("TRUNCATE {}").format(names))
-    for name in metadata.tables.keys() - used:
-        connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)))
+    rest = (sql.Identifier(name) for name in metadata.tables.keys() - used)
+    # In one round trip.
+    connection.execute(sql.SQL("; ").join(map(sql.SQL("DELETE FROM {}").format, rest)))
     return True
 
 
