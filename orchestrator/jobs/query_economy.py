@@ -32,6 +32,8 @@ STOPPED, NO_PUSHES = 0.9, 1.0
 _PRIOR_LOST, _PRIOR_PUSHED = 0.5, 25.0
 #: Completions beyond which the rate of loss is not better known: it changes from day to day.
 _MOST_KNOWN = 1000.0
+#: Standard deviations by which it may well be higher than estimated.
+_DEVIATIONS = 2.0
 #: The probability of so many losses in a row by chance, below which pushes count as stopped.
 _BY_CHANCE = 1e-4
 #: Completions in a row without a push that show, at the least, that pushes have stopped.
@@ -51,9 +53,10 @@ class PushLoss(NamedTuple):
 
     @property
     def cautious(self) -> float:
-        """The same with a standard deviation more: the less is known, the sooner it is asked."""
+        """The most that it may well be: the less is known, the sooner it is asked."""
         mean = self.estimate
-        return min(STOPPED, mean + math.sqrt(mean * (1 - mean) / min(self._known, _MOST_KNOWN)))
+        deviation = math.sqrt(mean * (1 - mean) / min(self._known, _MOST_KNOWN))
+        return min(STOPPED, mean + _DEVIATIONS * deviation)
 
     @property
     def misses_in_a_row(self) -> int:
