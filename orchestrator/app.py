@@ -194,7 +194,7 @@ def _pages(runtime: Runtime, authenticator: Authenticator, of_api: list[Route]) 
     pages = Dashboard(
         api=Router(of_api),
         sessions=Sessions(runtime.keys, runtime.clock, authenticator, base.startswith("https:")),
-        renderer=Renderer(runtime.clock, __version__, base),
+        renderer=Renderer(runtime.clock, __version__, base, runtime.settings.delivery.policy),
         origins=frozenset({"/".join(base.split("/", 3)[:3])}),
         opens_links=runtime.share_links.enabled,
         recent=RecentAnswers(runtime.clock),

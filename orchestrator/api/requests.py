@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from orchestrator.api import problems
 from orchestrator.api.auth.api_keys import Scope
@@ -28,6 +28,7 @@ from orchestrator.api.fields import (
 from orchestrator.api.filter_field import FilterField, Ordered
 from orchestrator.foundation.errors import Problem
 from orchestrator.foundation.settings.dashboard import MAX_SHARE_DAYS
+from orchestrator.foundation.settings.delivery import Deadline, FinalStatuses, Schedule
 from orchestrator.foundation.states import FINAL_EVENTS, Capability
 from orchestrator.schemas.base import Json
 from orchestrator.vendors.order import Input, absent_if_blank, may_be_blank
@@ -136,6 +137,30 @@ class Upload(Body):
     account: Word | None = None
 
 
+class DeliveryRetry(Body):
+    """The field `retry` of a subscriber: what is absent or null is as the settings say."""
+
+    schedule: Annotated[
+        Schedule | None,
+        Field(description="Waits between attempts: seconds, or like `5s`, `5m`, `2h`, `1d`."),
+    ] = None
+    deadline: Annotated[Deadline | None, Field(description="Seconds for one attempt.")] = None
+    final_statuses: Annotated[
+        FinalStatuses | None, Field(description="After these a delivery is dead at once.")
+    ] = None
+
+
+def _unless_empty(retry: DeliveryRetry | None) -> DeliveryRetry | None:
+    return None if retry == DeliveryRetry() else retry
+
+
+RetryField = Annotated[
+    DeliveryRetry | None,
+    AfterValidator(_unless_empty),
+    Field(description="Its own retry policy, replaced whole. Null: as the settings say."),
+]
+
+
 class NewSubscriber(Body):
     """`POST /v1/subscribers`."""
 
@@ -154,12 +179,13 @@ class NewSubscriber(Body):
     )
     filter: FilterField | None = None
     ordered: Ordered = False
+    retry: RetryField = None
 
 
 class SubscriberChange(Body):
     """`PATCH /v1/subscribers/{id}`: absent fields stay.
 
-    `rate_limit` and `filter` may become null.
+    `rate_limit`, `filter` and `retry` may become null.
     """
 
     model_config = ConfigDict(json_schema_extra=_without_defaults)
@@ -174,6 +200,7 @@ class SubscriberChange(Body):
     max_in_flight: InFlight = 8
     filter: FilterField | None = None
     ordered: Ordered | None = False
+    retry: RetryField = None
 
     def given(self) -> Json:
         """Return the fields that were sent."""

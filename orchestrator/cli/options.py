@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
 
 from orchestrator.foundation.clock import EPOCH, rfc3339
+from orchestrator.foundation.durations import seconds_of
 
 #: The longest span (s) that makes sense.
 _LONGEST = 100 * 365 * 86_400
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 Limit = Annotated[int, typer.Option(min=1, max=200)]
 After = Annotated[str | None, typer.Option(help="The last id of the previous page.")]
@@ -20,12 +19,11 @@ After = Annotated[str | None, typer.Option(help="The last id of the previous pag
 
 def seconds(option: str, text: str) -> int:
     """Return the seconds of `90`, `90s`, `15m`, `2h` or `30d`. Raises `typer.BadParameter`."""
-    found = re.fullmatch(r"(\d{1,9})([smhd]?)", text)
-    if not found:
+    span = seconds_of(text)
+    if span is None:
         raise typer.BadParameter(
             f"{text!r} is not a number of seconds, nor like 15m, 2h, 30d", param_hint=option
         )
-    span = int(found[1]) * _UNITS[found[2]]
     if span > _LONGEST:
         raise typer.BadParameter(f"{text!r} is longer than a hundred years", param_hint=option)
     return span

@@ -18,6 +18,7 @@ from orchestrator.dashboard import formats
 from orchestrator.dashboard.translations import Catalogue, catalogue, language_of
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.durations import span
+from orchestrator.foundation.retry_policy import RetryPolicy
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
@@ -40,7 +41,9 @@ THEMES = ("light", "dark")
 class Renderer:
     """Makes pages. `now` and the language come with each request."""
 
-    def __init__(self, clock: Clock, version: str, public_url: str) -> None:
+    def __init__(
+        self, clock: Clock, version: str, public_url: str, retry_policy: RetryPolicy
+    ) -> None:
         self._clock = clock
         self._environment = Environment(
             loader=FileSystemLoader(FOLDER / "templates"),
@@ -52,6 +55,7 @@ class Renderer:
         self._environment.globals.update(
             version=version,
             public_url=public_url,
+            retry_policy=retry_policy,
             public_host=urlsplit(public_url).netloc.rpartition("@")[2],
             asset=asset,
             tone_of=formats.tone_of,

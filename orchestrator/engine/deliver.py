@@ -42,27 +42,26 @@ from orchestrator.foundation.ids import Ids, made_at
 from orchestrator.foundation.logs import traceback_of
 from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.retry_after import retry_after
+from orchestrator.foundation.settings import Settings
 from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.foundation.untrusted import text
 from orchestrator.jobs.share_links import ShareLinks
 
 log = structlog.get_logger()
 
-#: Seconds for one attempt, from connecting to the last byte of the answer. A lease is twice that
-#: and a margin.
-DEADLINE = 15.0
-LEASE = 45.0
 #: Attempts in progress at the same time in this process.
 LIMIT = 256
 #: Bytes of an answer that are read, and bytes that are stored with the attempt.
 ANSWER_CAP = 16_384
 STORED = 1_000
+_RETRIED = (ResponseClass.LATER, ResponseClass.SHORTLY)
 
 
 @dataclass(kw_only=True)
 class Deliverer:
     """The stage that delivers events."""
 
+    settings: Settings
     store: Store
     destinations: Mapping[str, Destination]
     http_client: HttpClient
@@ -76,7 +75,7 @@ class Deliverer:
     share_links: ShareLinks
 
     def __post_init__(self) -> None:
-        self.scheduler = DeliveryScheduler(self.clock, self.rng)
+        self.scheduler = DeliveryScheduler(self.clock, self.rng, self.settings.delivery.policy)
         self._completer = BatchCompleter()
         self._messages = MessageBuilder(self.keys, self.clock, self.share_links)
         self._save = self.store.batched(self._record)
@@ -89,7 +88,7 @@ class Deliverer:
 
     def _claim(self, tx: Tx, room: int) -> Claimed[ClaimedDelivery]:
         by = self.store.membership.number
-        return Claimed() if by is None else self.scheduler.take(tx, room, LEASE, by)
+        return Claimed() if by is None else self.scheduler.take(tx, room, by)
 
     async def give_back(self, claims: Sequence[ClaimedDelivery]) -> None:
         """Make deliveries that were not attempted due again."""
@@ -142,6 +141,7 @@ class Deliverer:
             self.clock.now(),
             ms=0,
             result=ResponseClass.LATER,
+            policy=claim.policy,
             address=to,
         )
         try:
@@ -165,7 +165,7 @@ class Deliverer:
             request = await self._request(claim, destination, target, now)
             request.extensions["may_leave"] = self._permit(claim)
             response = await self.http_client.send(
-                request, deadline=DEADLINE, cap=ANSWER_CAP, body="partial"
+                request, deadline=claim.policy.deadline, cap=ANSWER_CAP, body="partial"
             )
         except TooLate:
             raise
@@ -176,6 +176,8 @@ class Deliverer:
             # A key is missing from secret_keys. Only this lane is affected, until it is put back.
             return replace(done, ms=self._ms(started), error="secret_unreadable")
         result = destination.classify_response(response)
+        if result in _RETRIED and response.status_code in claim.policy.final_statuses:
+            result = ResponseClass.NEVER
         done = replace(
             done,
             ms=self._ms(started),
@@ -194,7 +196,7 @@ class Deliverer:
         return max((wait for wait in asked if wait is not None), default=None)
 
     def _permit(self, claim: ClaimedDelivery) -> Callable[[], bool]:
-        return permit(claim.row, self.store.membership, self.clock, DEADLINE)
+        return permit(claim.row, self.store.membership, self.clock, claim.policy.deadline)
 
     def _ms(self, started: float) -> int:
         return round((self.clock.monotonic() - started) * 1000)
@@ -214,11 +216,11 @@ class Deliverer:
         """Return the attempt at a broker. Raises `Blocked` and `TooLate`."""
         started = self.clock.monotonic()
         message = self._messages.message(claim, destination, done.at)
-        lane, size = claim.subscriber["id"], len(message.body)
+        lane, size, deadline = claim.subscriber["id"], len(message.body), claim.policy.deadline
         publication = await off_loop.receivers.run(lane, size, destination.encode, target, message)
         try:
             words = await self.publishers.publish(
-                lane, destination, target, publication, self._permit(claim), DEADLINE
+                lane, destination, target, publication, self._permit(claim), deadline
             )
             done = replace(done, result=ResponseClass.DELIVERED)
         except PublishFailed as error:

@@ -24,15 +24,9 @@ from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.engine.deliver_addresses import AddressFailure, record_addresses
 from orchestrator.engine.deliver_health import Health, LaneChange, rest_lane, update_health
 from orchestrator.events.destinations import ResponseClass
-from orchestrator.foundation.clock import (
-    SHORT_SCHEDULE,
-    STANDARD_SCHEDULE,
-    Rng,
-    after,
-    retry_delay,
-    tries_by,
-)
+from orchestrator.foundation.clock import Rng, after, retry_delay, tries_by
 from orchestrator.foundation.ids import Ids, made_at
+from orchestrator.foundation.retry_policy import RetryPolicy
 from orchestrator.foundation.states import DeliveryState, SubscriberState
 
 #: Seconds that a result waits for others, at most.
@@ -52,6 +46,7 @@ class Attempted:
     at: datetime
     ms: int
     result: ResponseClass
+    policy: RetryPolicy
     status: int | None = None
     error: str | None = None
     response: str | None = None
@@ -189,8 +184,9 @@ def _failed_values(
     A try before its time, of a subscriber that recovered for a moment or an operator, does not
     shorten the schedule: what counts is at most what the schedule makes in the age of the delivery.
     """
-    schedules = {ResponseClass.LATER: STANDARD_SCHEDULE, ResponseClass.SHORTLY: SHORT_SCHEDULE}
-    schedule = schedules.get(done.result, ())
+    schedule = done.policy.schedule if done.result is ResponseClass.LATER else ()
+    if done.result is ResponseClass.SHORTLY:
+        schedule = done.policy.short_schedule
     age = (now - made_at(done.row["id"])).total_seconds()
     wait = retry_delay(schedule, min(done.row["tries"] + 1, tries_by(schedule, age)), rng)
     if wait is None or subscriber_now is None:

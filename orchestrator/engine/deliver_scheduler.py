@@ -23,9 +23,12 @@ from orchestrator.database.tables import callback_address, delivery, event, job,
 from orchestrator.database.tables.rows import SubscriberRow, fetch
 from orchestrator.engine.worker import Claimed
 from orchestrator.foundation.clock import Clock, Rng
+from orchestrator.foundation.retry_policy import RetryPolicy
 from orchestrator.foundation.states import DELETED, DeliveryState
 from orchestrator.foundation.token_bucket import TokenBucket
 
+#: Seconds of a lease beyond the longest deadline of an attempt that is claimed with it.
+LEASE_MARGIN = 30.0
 #: Lanes that one look serves.
 _LANES_AT_ONCE = 256
 #: Token buckets that are kept before full ones are dropped.
@@ -46,11 +49,12 @@ class QueuedEvent(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
-    """A claimed delivery, its event and its subscriber."""
+    """A claimed delivery, its event, its subscriber and how it is retried."""
 
     row: QueuedDelivery
     event: QueuedEvent
     subscriber: SubscriberRow
+    policy: RetryPolicy
 
     def rests(self, now: datetime) -> bool:
         """True if it is for a callback URL that rests, and an operator has not forced it."""
@@ -66,10 +70,15 @@ class Lane:
     """
 
     subscriber: SubscriberRow
+    policy: RetryPolicy
     free: int
     resting: bool
     quantum: int = 0
     given: int = 0
+
+    def claim(self, row: QueuedDelivery, event: QueuedEvent) -> ClaimedDelivery:
+        """Return a claim of this lane."""
+        return ClaimedDelivery(row, event, self.subscriber, self.policy)
 
     def exhausted(self, share: int) -> bool:
         """True if it gave its whole share although it had more free slots."""
@@ -84,9 +93,10 @@ class Lane:
 class DeliveryScheduler:
     """The scheduler of one process: it knows how many attempts each lane has in progress here."""
 
-    def __init__(self, clock: Clock, rng: Rng) -> None:
+    def __init__(self, clock: Clock, rng: Rng, policy: RetryPolicy) -> None:
         self._clock = clock
         self._rng = rng
+        self._policy = policy
         self._in_progress: Counter[str] = Counter()
         #: Attempts in progress in all lanes together.
         self.in_progress = 0
@@ -108,41 +118,41 @@ class DeliveryScheduler:
         if not self._in_progress[lane]:
             del self._in_progress[lane]
 
-    def take(self, tx: Tx, room: int, lease: float, by: int = UNBOUND) -> Claimed[ClaimedDelivery]:
-        """Claim up to `room` deliveries for `lease` seconds, from lanes not yet served this round.
+    def take(self, tx: Tx, room: int, by: int = UNBOUND) -> Claimed[ClaimedDelivery]:
+        """Claim up to `room` deliveries from lanes not yet served this round.
 
         They are claimed for the process `by`. `full`: a lane may have more due than it has free
         slots.
         """
         now = self._clock.now()
-        if claims := self._serve_round(tx, room, now, lease, by):
+        if claims := self._serve_round(tx, room, now, by):
             # The lanes that were served before in this round may have more.
             claims.more = True
             return claims
         self._round = queue.lanes(tx, delivery.c.subscriber_id, now)
         self._rng.shuffle(self._round)
-        return self._serve_round(tx, room, now, lease, by)
+        return self._serve_round(tx, room, now, by)
 
-    def _serve_round(
-        self, tx: Tx, room: int, now: datetime, lease: float, by: int
-    ) -> Claimed[ClaimedDelivery]:
+    def _serve_round(self, tx: Tx, room: int, now: datetime, by: int) -> Claimed[ClaimedDelivery]:
         """Claim from the next lanes of the round that have something to give."""
         claims: Claimed[ClaimedDelivery] = Claimed()
         more = full = False
         while self._round and not claims:
             names, self._round = self._round[:_LANES_AT_ONCE], self._round[_LANES_AT_ONCE:]
-            claims = self._serve(tx, names, room, now, lease, by)
+            claims = self._serve(tx, names, room, now, by)
             more, full = more or claims.more, full or claims.full
         claims.more, claims.full = more or bool(self._round), full
         return claims
 
     def _serve(
-        self, tx: Tx, names: list[str], room: int, now: datetime, lease: float, by: int
+        self, tx: Tx, names: list[str], room: int, now: datetime, by: int
     ) -> Claimed[ClaimedDelivery]:
         """Claim from these lanes. Those that it does not get to come first in the next look."""
         lanes = self._lanes(tx, names, now)
         # A lane that is alone may use all its slots at once; among others, a share of them.
         share = max(queue.QUANTUM, room // len(names))
+        deadlines = [lane.policy.deadline for lane in lanes.values()]
+        lease = max(deadlines, default=0.0) + LEASE_MARGIN
         rows = self._take(tx, lanes, share, room, now, lease, by)
         for row in rows:
             lanes[row["subscriber_id"]].given += 1
@@ -183,7 +193,12 @@ class DeliveryScheduler:
             # The subscriber was deleted while a transaction that still saw it published an event.
             tx.execute(_KILL_LANES, {"lanes": list(deleted), "now": now})
         return {
-            name: Lane(row, row["max_in_flight"] - self._in_progress[name], _rests(row, now))
+            name: Lane(
+                row,
+                self._policy.overridden(row["retry"]),
+                row["max_in_flight"] - self._in_progress[name],
+                _rests(row, now),
+            )
             for name in names
             if (row := found.get(name)) is not None
         }
@@ -224,7 +239,7 @@ def _claims(
         # Retention deleted the event while it was being replayed: there is nothing left to send.
         tx.execute(_DELETE, {"ids": orphans})
     claims = [
-        ClaimedDelivery(row, events[row["event_id"]], lanes[row["subscriber_id"]].subscriber)
+        lanes[row["subscriber_id"]].claim(row, events[row["event_id"]])
         for row in rows
         if row["event_id"] in events
     ]

@@ -44,7 +44,7 @@ from orchestrator.vendors.large_images import LargeImages
 
 log = structlog.get_logger()
 
-#: Seconds of a lease beyond the `answer_timeout` of its account: for what goes before the exchange,
+#: Seconds of a lease beyond the `submit_timeout` of its account: for what goes before the exchange,
 #: and for the record of its outcome.
 LEASE_MARGIN = 45.0
 #: Submissions in progress at the same time in this process.
@@ -70,7 +70,7 @@ class ClaimedJob(NamedTuple):
 
 def lease_of(vendor: Vendor) -> float:
     """Return the seconds for which a submission, or the lookup of a lost one, is claimed."""
-    return vendor.account.answer_timeout + LEASE_MARGIN
+    return vendor.account.submit_timeout + LEASE_MARGIN
 
 
 @dataclass(kw_only=True)
@@ -198,7 +198,7 @@ class Submitter:
             return await self._send(claim, vendor, images)
 
     async def _send(self, claim: ClaimedJob, vendor: Vendor, images: LargeImages) -> SubmitOutcome:
-        row, timeout = claim.row, vendor.account.answer_timeout
+        row, timeout = claim.row, vendor.account.submit_timeout
         try:
             size = len(encode(row["input"])) + sum(map(len, images.values()))
             # Not the party of its requests: the lease runs meanwhile.
@@ -220,7 +220,7 @@ class Submitter:
         return submit_outcome.accepted(row, receipt)
 
     def _permit(self, row: JobRow, vendor: Vendor) -> Callable[[], bool]:
-        return permit(row, self.store.membership, self.clock, vendor.account.answer_timeout)
+        return permit(row, self.store.membership, self.clock, vendor.account.submit_timeout)
 
     def _request(self, row: JobRow, vendor: Vendor, images: LargeImages) -> httpx.Request:
         """Return the request of a job. Raises `Unsupported`, and `Refused` if an image is gone."""
@@ -246,7 +246,7 @@ class Submitter:
             request.extensions["may_leave"] = self._permit(row, vendor)
             with self.metrics.exchange(self.clock, vendor.name, "lookup"):
                 response = await self.http_client.send(
-                    request, deadline=vendor.account.answer_timeout, body="answer"
+                    request, deadline=vendor.account.submit_timeout, body="answer"
                 )
                 size = len(response.content)
                 reports = await off_loop.vendors.run(

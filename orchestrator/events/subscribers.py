@@ -64,6 +64,7 @@ def new(
     api_key: str | None = None,
     filter: dict[str, Any] | None = None,
     ordered: bool = False,
+    retry: dict[str, Any] | None = None,
 ) -> tuple[SubscriberRow, str | None]:
     """Return a row for `add`, and its signing secret if deliveries of this kind are signed."""
     secret = new_secret() if destination.signed else None
@@ -81,6 +82,7 @@ def new(
         "credentials": encrypted(keys, credentials),
         "filter": filter,
         "ordered": ordered or None,
+        "retry": retry,
         "rate_limit": rate_limit,
         "max_in_flight": max_in_flight,
         **_HEALTHY,

@@ -17,11 +17,6 @@ Rng = random.Random
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: Seconds before each attempt at a delivery: the example schedule of Standard Webhooks
-#: (10 attempts over 75 h 35 m).
-STANDARD_SCHEDULE = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
-#: For responses of a misconfigured subscriber (404, 401, ...): long enough for a new deployment.
-SHORT_SCHEDULE = STANDARD_SCHEDULE[:4]
 #: Seconds before each try at a submission that was not sent, or was refused temporarily.
 SUBMIT_SCHEDULE = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 300.0, 600.0)
 

@@ -25,6 +25,7 @@ class SubscriberColumns(TypedDict):
     max_in_flight: int
     filter: dict[str, Any] | None
     ordered: bool | None
+    retry: dict[str, Any] | None
     options: dict[str, str]
     state: str
     reason: str | None
@@ -67,6 +68,21 @@ class BacklogColumns(TypedDict):
     next_due_at: datetime | None
 
 
+class SubscriberRetry(Shape):
+    """What a subscriber has of its own of a retry policy; null: as the settings `[delivery]` say.
+
+    A wait of the schedule is a number of seconds, or a text such as `5s`, `5m`, `2h`, `1d`.
+    """
+
+    schedule: Annotated[
+        list[float | str] | None, Field(description="Waits between attempts, as given.")
+    ]
+    deadline: Annotated[float | None, Field(description="Seconds for one attempt.")]
+    final_statuses: Annotated[
+        list[int] | None, Field(description="After these a delivery is dead at once.")
+    ]
+
+
 class Subscriber(Shape):
     """A receiver of events.
 
@@ -89,6 +105,9 @@ class Subscriber(Shape):
     ordered: Annotated[
         bool, Field(description="The events of one job come one after the other, in sequence.")
     ] = False
+    retry: Annotated[
+        SubscriberRetry | None, Field(description="Its own retry policy; null: as the settings.")
+    ] = None
     options: dict[str, str]
     credentials: Annotated[
         list[str] | None,
@@ -165,6 +184,7 @@ def subscriber_json(row: SubscriberColumns) -> Json:
         "max_in_flight": row["max_in_flight"],
         "filter": row["filter"],
         "ordered": bool(row["ordered"]),
+        "retry": row["retry"],
         "options": row["options"],
         "status": row["state"],
         "disabled_reason": row["reason"],
@@ -199,6 +219,7 @@ _ROW: SubscriberColumns = {
     "id": IDS["sub"], "kind": "webhook", "callback_origin": None, "shown": HOOK, "types": ["job.*"],
     "description": "the shop", "rate_limit": None, "max_in_flight": 8, "options": {},
     "filter": {"data": {"account": "main"}}, "ordered": False,
+    "retry": {"schedule": ["5s", "1m", "10m"], "deadline": 10, "final_statuses": [400, 404]},
     "state": "active", "reason": None, "failing_since": None, "created_at": CREATED,
 }  # fmt: skip
 #: In an event: the API also names the credentials.

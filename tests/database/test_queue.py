@@ -20,6 +20,7 @@ from orchestrator.database.tables.rows import JobRow, SubscriberRow
 from orchestrator.engine.deliver_results import Attempted, record
 from orchestrator.events.destinations import ResponseClass
 from orchestrator.foundation.clock import after
+from orchestrator.foundation.settings.delivery import Delivery
 from orchestrator.foundation.states import DeliveryState, JobState
 from orchestrator.foundation.token_bucket import TokenBucket
 from orchestrator.jobs import capacity
@@ -316,6 +317,7 @@ async def test_a_failed_attempt_is_fenced_and_a_success_is_not(
         START,
         5,
         result,
+        Delivery().policy,
     )
     await h.runtime.store.write(record, h.runtime.ids, h.runtime.rng, [done], START)
     (now,) = await h.rows(delivery)

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 
 from orchestrator.database.tables import metadata
-from orchestrator.engine import deliver, poll, submit
+from orchestrator.engine import deliver_scheduler, poll, submit
 from orchestrator.foundation.settings.accounts import Account
+from orchestrator.foundation.settings.delivery import Delivery
 from orchestrator.foundation.states import FINAL, RANK, JobState, may_move
 from tests.harness.documents import ROOT, chosen, coded, rows, sections
+from tests.harness.engine import LEASE
 
 LIVE = frozenset(JobState) - FINAL
 
@@ -69,7 +71,10 @@ def test_the_table_of_leases_has_the_figures_of_the_stages() -> None:
             ]
             for margin in (submit.LEASE_MARGIN, poll.LEASE_MARGIN)
         ),
-        [f"{deliver.DEADLINE:g} s", f"{deliver.LEASE:g} s"],
+        [
+            f"`delivery.deadline`: {Delivery().deadline} s",
+            f"{deliver_scheduler.LEASE_MARGIN:g} s more: {LEASE:g} s",
+        ],
     ]
 
 

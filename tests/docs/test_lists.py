@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import shlex
 from functools import cache
@@ -20,11 +21,11 @@ from orchestrator.cli import app
 from orchestrator.client import Client
 from orchestrator.client.sync_async import Resource
 from orchestrator.events.destinations import ResponseClass, classify
-from orchestrator.foundation.clock import STANDARD_SCHEDULE
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import Settings, load
 from orchestrator.foundation.settings.accounts import Account, Poll
 from orchestrator.foundation.settings.dashboard import Dashboard
+from orchestrator.foundation.settings.delivery import Delivery
 from orchestrator.foundation.settings.email import Email
 from orchestrator.foundation.settings.http import Http
 from orchestrator.foundation.states import EventType, JobState
@@ -49,6 +50,8 @@ def default(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return f"`{value}`".lower()
+    if isinstance(value, list):
+        return f"`{json.dumps(value)}`"
     if isinstance(value, int):
         return f"`{value:d}`"
     return f'`"{value}"`' if isinstance(value, str) else f"`{value:g}`"
@@ -74,6 +77,7 @@ def test_the_configuration_page_lists_every_setting_with_its_default() -> None:
         | defaults(Http, "http.")
         | defaults(Dashboard, "dashboard.")
         | defaults(Email, "email.")
+        | defaults(Delivery, "delivery.")
         | defaults(Account, "accounts.X.")
         | defaults(Poll, "accounts.X.poll.")
     )
@@ -96,7 +100,9 @@ def test_the_receiving_page_lists_every_event_the_schedule_and_the_effect_of_ans
     page = sections("docs/receiving.md")
     assert set(first(page["Event types"])) == set(EventType)
     listed = rows(page["Retry schedule"])
-    schedule = [[str(number), f"{wait:g}"] for number, wait in enumerate(STANDARD_SCHEDULE, 1)]
+    schedule = [
+        [str(number), f"{wait:g}"] for number, wait in enumerate(Delivery().policy.schedule, 1)
+    ]
     assert listed[: len(schedule)] == schedule
     effects = [(re.findall(r"\b\d{3}\b", row[0]), row[1]) for row in listed[len(schedule) :]]
     begin = {

@@ -20,7 +20,7 @@ from orchestrator.database.tables import attempt, callback_address, delivery, ev
 from orchestrator.database.tables.rows import DeliveryRow
 from orchestrator.engine import deliver as deliver_stage
 from orchestrator.engine import deliver_health
-from orchestrator.engine.deliver import LEASE, LIMIT, STORED, Deliverer
+from orchestrator.engine.deliver import LIMIT, STORED, Deliverer
 from orchestrator.engine.deliver_health import FAILURES, SPACING, LaneChange
 from orchestrator.engine.deliver_results import Attempted
 from orchestrator.engine.deliver_scheduler import ClaimedDelivery
@@ -29,11 +29,13 @@ from orchestrator.events import subscribers
 from orchestrator.events.callback_lanes import callback_lane
 from orchestrator.events.destinations import webhook
 from orchestrator.foundation import off_loop
-from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, after, tries_by
+from orchestrator.foundation.clock import after, tries_by
 from orchestrator.foundation.errors import Blocked
 from orchestrator.foundation.signing import standard_webhooks
 from orchestrator.foundation.states import DeliveryState, JobState, SubscriberState
 from tests.harness.engine import (
+    LEASE,
+    POLICY,
     BrokenOff,
     at_vendor,
     drive,
@@ -227,11 +229,11 @@ async def test_a_transient_failure_gets_the_standard_schedule_with_jitter_upward
 ) -> None:
     await due_delivery(h)
     waits = await attempts_until_dead(h, answer)
-    assert len(waits) + 1 == len(h.network.requests) == len(STANDARD_SCHEDULE) == 10
+    assert len(waits) + 1 == len(h.network.requests) == len(POLICY.schedule) == 10
     assert all(
-        low <= wait <= low * 1.2 for low, wait in zip(STANDARD_SCHEDULE[1:], waits, strict=True)
+        low <= wait <= low * 1.2 for low, wait in zip(POLICY.schedule[1:], waits, strict=True)
     )
-    assert waits != list(STANDARD_SCHEDULE[1:])
+    assert waits != list(POLICY.schedule[1:])
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 401, 403, 404, 405, 415, 422])
@@ -242,7 +244,7 @@ async def test_a_status_of_a_misconfiguration_gets_the_short_schedule(
     waits = await attempts_until_dead(
         h, httpx.Response(status, headers={"location": "https://evil.example/"})
     )
-    assert len(waits) + 1 == len(SHORT_SCHEDULE)
+    assert len(waits) + 1 == len(POLICY.short_schedule)
     assert {request.url.host for request in h.network.requests} == {"app.example.com"}
 
 
@@ -578,11 +580,11 @@ async def test_a_receiver_that_recovers_for_moments_uses_up_no_schedule(h: Harne
         h.clock.advance(90)
     assert (await event_types(h)).count("subscriber.recovered") >= FAILURES
     age = (h.clock.now() - began).total_seconds()
-    planned = tries_by(STANDARD_SCHEDULE, age)
+    planned = tries_by(POLICY.schedule, age)
     for row in await h.rows(delivery, delivery.c.event_id.in_(bad)):
         assert row["state"] == D.PENDING
-        assert len(STANDARD_SCHEDULE) < row["tries"] <= planned + (2 * age / SPACING) ** 0.5
-        assert seconds_until_due(h, row) <= STANDARD_SCHEDULE[planned] * 1.2
+        assert len(POLICY.schedule) < row["tries"] <= planned + (2 * age / SPACING) ** 0.5
+        assert seconds_until_due(h, row) <= POLICY.schedule[planned] * 1.2
 
 
 async def test_a_claimed_retry_keeps_its_claim_when_its_subscriber_recovers(h: Harness) -> None:

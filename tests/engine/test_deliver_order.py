@@ -14,13 +14,13 @@ from orchestrator.database import delivery_order
 from orchestrator.database.delivery_order import first_in_order, make_next_due
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, subscriber
-from orchestrator.engine.deliver import LEASE, Deliverer
+from orchestrator.engine.deliver import Deliverer
 from orchestrator.events import subscribers
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import DeliveryState, JobState, SubscriberState
 from tests.database.test_queue import plans
 from tests.harness import databases
-from tests.harness.engine import at_vendor, drive, report_state, subscribe
+from tests.harness.engine import LEASE, at_vendor, drive, report_state, subscribe
 from tests.harness.runtime import START, Harness, open_harness
 
 D = DeliveryState

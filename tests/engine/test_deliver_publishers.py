@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,10 +18,10 @@ from orchestrator.database.tables import attempt, delivery, event, subscriber
 from orchestrator.database.tables.rows import EventRow, SubscriberRow
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.egress.broker_loop import BrokerLoop
-from orchestrator.engine import deliver as deliver_stage
 from orchestrator.engine import deliver_publishers
-from orchestrator.engine.deliver import LEASE, Deliverer
+from orchestrator.engine.deliver import Deliverer
 from orchestrator.engine.deliver_publishers import PublisherPool
+from orchestrator.engine.deliver_scheduler import DeliveryScheduler
 from orchestrator.engine.lifecycle import running
 from orchestrator.events.destinations import (
     Publication,
@@ -30,7 +31,7 @@ from orchestrator.events.destinations import (
     Target,
 )
 from orchestrator.foundation.errors import Blocked, TooLate
-from tests.harness.engine import at_vendor, drive, subscribe
+from tests.harness.engine import LEASE, POLICY, at_vendor, drive, subscribe
 from tests.harness.publishers import FakePublisher
 from tests.harness.runtime import Harness, settings
 
@@ -127,10 +128,7 @@ async def test_a_message_that_waited_for_its_connection_too_long_does_not_leave(
     assert row["due_at"] <= h.clock.now()
 
 
-async def test_no_confirmation_within_the_deadline_is_a_failure(
-    h: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(deliver_stage, "DEADLINE", 0.05)
+async def test_no_confirmation_within_the_deadline_is_a_failure(h: Harness) -> None:
     fake = await owed(h)
 
     async def never(_: Publication) -> str:
@@ -138,7 +136,9 @@ async def test_no_confirmation_within_the_deadline_is_a_failure(
         return ""
 
     fake.answer = never
-    await drive(h.runtime.assemble(Deliverer))
+    stage, impatient = h.runtime.assemble(Deliverer), replace(POLICY, deadline=0.05)
+    stage.scheduler = DeliveryScheduler(h.clock, h.runtime.rng, impatient)
+    await drive(stage)
     (row,) = await h.rows(delivery)
     assert (row["state"], row["last_error"]) == ("pending", "timeout")
 

@@ -30,9 +30,9 @@ from orchestrator.engine.deliver_results import Attempted, BatchCompleter, recor
 from orchestrator.events import subscribers
 from orchestrator.events.callback_lanes import callback_lane
 from orchestrator.events.destinations import ResponseClass
-from orchestrator.foundation.clock import STANDARD_SCHEDULE, after
+from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import DeliveryState, SubscriberState
-from tests.harness.engine import at_vendor, event_types, subscribe
+from tests.harness.engine import POLICY, at_vendor, event_types, subscribe
 from tests.harness.runtime import Harness
 
 D = DeliveryState
@@ -58,9 +58,8 @@ async def recorded(
 def attempted(
     row: dict[str, Any], to: dict[str, Any], result: ResponseClass, **values: Any
 ) -> Attempted:
-    return Attempted(
-        cast(QueuedDelivery, row), cast(SubscriberRow, to), row["created_at"], 12, result, **values
-    )
+    claim = cast(QueuedDelivery, row), cast(SubscriberRow, to)
+    return Attempted(*claim, row["created_at"], 12, result, POLICY, **values)
 
 
 async def subscriber_row(h: Harness, to: dict[str, Any]) -> SubscriberRow:
@@ -185,9 +184,9 @@ async def test_a_delivery_retried_by_an_operator_after_its_schedule_gets_one_att
 ) -> None:
     to = await subscribe(h)
     (row,) = await due_deliveries(h, to)
-    h.clock.advance(sum(STANDARD_SCHEDULE))
+    h.clock.advance(sum(POLICY.schedule))
     await recorded(
-        h, [attempted(row | {"tries": len(STANDARD_SCHEDULE) + 3}, to, ResponseClass.LATER)]
+        h, [attempted(row | {"tries": len(POLICY.schedule) + 3}, to, ResponseClass.LATER)]
     )
     assert (await delivery_row(h, row))["state"] == D.DEAD
 
@@ -404,16 +403,3 @@ async def test_the_reason_is_at_most_200_characters(h: Harness) -> None:
     (row,) = await due_deliveries(h, to)
     await recorded(h, [attempted(row, to, ResponseClass.GONE, status=410, response="x" * 5000)])
     assert 0 < len((await subscriber_row(h, to))["reason"] or "") <= 200
-
-
-async def test_the_retry_schedule_is_read_when_an_attempt_is_recorded(
-    h: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Tests of real processes replace the schedule by a short one (`short_leases`)."""
-    monkeypatch.setattr(deliver_results, "STANDARD_SCHEDULE", (0.0, 0.25))
-    to = await subscribe(h)
-    (row,) = await due_deliveries(h, to)
-    await recorded(h, [attempted(row, to, ResponseClass.LATER)])
-    due = (await delivery_row(h, row))["due_at"]
-    assert due is not None
-    assert due <= after(h.clock.now(), 0.5)

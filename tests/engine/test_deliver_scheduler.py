@@ -11,19 +11,18 @@ import sqlalchemy as sa
 from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.engine import deliver_scheduler
-from orchestrator.engine.deliver import LEASE
 from orchestrator.engine.deliver_scheduler import ClaimedDelivery, DeliveryScheduler
-from tests.harness.engine import at_vendor, subscribe
+from tests.harness.engine import POLICY, at_vendor, subscribe
 from tests.harness.runtime import Harness
 
 
 @pytest.fixture
 def scheduler(h: Harness) -> DeliveryScheduler:
-    return DeliveryScheduler(h.runtime.clock, h.runtime.rng)
+    return DeliveryScheduler(h.runtime.clock, h.runtime.rng, POLICY)
 
 
 async def take(h: Harness, scheduler: DeliveryScheduler, room: int) -> list[ClaimedDelivery]:
-    claims = await h.runtime.store.write(scheduler.take, room, LEASE)
+    claims = await h.runtime.store.write(scheduler.take, room)
     scheduler.begin(claims)
     return list(claims)
 
@@ -113,7 +112,7 @@ async def test_a_claim_reports_whether_to_claim_again_at_once_or_when_a_slot_is_
         await at_vendor(h, task=f"t-{n}")
 
     async def claim(room: int) -> tuple[int, bool, bool]:
-        claims = await h.runtime.store.write(scheduler.take, room, LEASE)
+        claims = await h.runtime.store.write(scheduler.take, room)
         scheduler.begin(claims)
         return len(claims), claims.more, claims.full
 

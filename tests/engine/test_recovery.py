@@ -15,7 +15,7 @@ from orchestrator.database import queue
 from orchestrator.database.membership import ALONE
 from orchestrator.database.queue import LONGEST_LEASE
 from orchestrator.database.tables import delivery, job
-from orchestrator.engine import deliver, poll, submit
+from orchestrator.engine import deliver_scheduler, poll, submit
 from orchestrator.engine.deliver import Deliverer
 from orchestrator.engine.expiry import Expiry
 from orchestrator.engine.poll import Poller
@@ -90,7 +90,7 @@ async def test_nothing_is_sent_under_a_claim_that_is_no_longer_ours(
     claim_as(h, 3)
     (claim,) = await h.runtime.assemble(stage).take(1)
     if how == "late":
-        h.clock.advance(deliver.LEASE - deliver.DEADLINE + 0.1)
+        h.clock.advance(deliver_scheduler.LEASE_MARGIN + 0.1)
         h.clock.advance(0 if stage is Deliverer else poll.LEASE_MARGIN + submit.LEASE_MARGIN)
     else:
         claim_as(h, None if how == "fenced" else 4)

@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 
 from orchestrator.foundation.clock import (
     SETTLED,
-    SHORT_SCHEDULE,
     SLEW,
-    STANDARD_SCHEDULE,
     SUBMIT_SCHEDULE,
     DisciplinedClock,
     SystemClock,
@@ -26,10 +24,12 @@ from orchestrator.foundation.clock import (
     retry_delay,
     rfc3339,
 )
+from orchestrator.foundation.settings.delivery import Delivery
 from tests.harness.runtime import ManualClock
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
-SCHEDULES = (STANDARD_SCHEDULE, SHORT_SCHEDULE, SUBMIT_SCHEDULE)
+POLICY = Delivery().policy
+SCHEDULES = (POLICY.schedule, POLICY.short_schedule, SUBMIT_SCHEDULE)
 
 
 def test_seconds_and_milliseconds_mean_the_same_instant() -> None:
@@ -83,9 +83,9 @@ def test_a_schedule_grows_and_ends(schedule: tuple[float, ...]) -> None:
 
 def test_the_standard_schedule_is_the_published_one() -> None:
     """Ten attempts, the last of them 75 h 35 m 5 s after the first."""
-    assert len(STANDARD_SCHEDULE) == 10
-    assert timedelta(seconds=sum(STANDARD_SCHEDULE)) == timedelta(hours=75, minutes=35, seconds=5)
-    assert STANDARD_SCHEDULE[: len(SHORT_SCHEDULE)] == SHORT_SCHEDULE
+    assert len(POLICY.schedule) == 10
+    assert timedelta(seconds=sum(POLICY.schedule)) == timedelta(hours=75, minutes=35, seconds=5)
+    assert POLICY.schedule[:4] == POLICY.short_schedule
 
 
 async def test_the_system_clock_is_aware_and_never_goes_back() -> None:

@@ -21,10 +21,12 @@ import httpx
 
 from orchestrator.database.tables import event
 from orchestrator.database.tables.rows import JobRow
+from orchestrator.engine.deliver_scheduler import LEASE_MARGIN
 from orchestrator.engine.worker import Claimed
 from orchestrator.events import subscribers
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import CutOff
+from orchestrator.foundation.settings.delivery import Delivery
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs.ledger import ApplyResult
 from orchestrator.jobs.transition import ReportEvent
@@ -32,6 +34,9 @@ from orchestrator.vendors.report import Output, Report
 from tests.harness.runtime import Harness, parsed
 
 WorkT = TypeVar("WorkT")
+#: The retry policy of the service, and the seconds of a claim with it.
+POLICY = Delivery().policy
+LEASE = POLICY.deadline + LEASE_MARGIN
 VIDEO = "https://cdn.example.com/video.mp4"
 
 

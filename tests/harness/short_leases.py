@@ -9,7 +9,10 @@ import json
 import os
 
 from orchestrator.cli import main
-from orchestrator.engine import deliver, deliver_results, poll, submit, submit_outcome, worker
+from orchestrator.engine import deliver_scheduler, poll, submit, submit_outcome, worker
+from orchestrator.foundation import retry_policy
+from orchestrator.foundation.retry_policy import RetryPolicy
+from orchestrator.foundation.settings.delivery import Delivery
 
 #: Seconds a claim lasts.
 LEASE = 4.0
@@ -22,11 +25,12 @@ def shorten() -> None:
     accounts = json.loads(os.environ.get("ORCHESTRATOR_ACCOUNTS", "{}"))
     short = {name: {"answer_timeout": 1.5} | account for name, account in accounts.items()}
     os.environ["ORCHESTRATOR_ACCOUNTS"] = json.dumps(short)
-    submit.LEASE_MARGIN = poll.LEASE_MARGIN = LEASE - 1.5
-    deliver.DEADLINE, deliver.LEASE = 1.5, LEASE
+    submit.LEASE_MARGIN = poll.LEASE_MARGIN = deliver_scheduler.LEASE_MARGIN = LEASE - 1.5
+    # Shorter than the settings allow.
+    Delivery.policy = RetryPolicy(SCHEDULE, 1.5, frozenset())  # type: ignore[assignment]
+    retry_policy.SHORT_ATTEMPTS = len(SCHEDULE)
     worker.RETRY_FOR = 0.5
-    # The modules imported these names: each has a copy.
-    vars(deliver_results).update(STANDARD_SCHEDULE=SCHEDULE, SHORT_SCHEDULE=SCHEDULE)
+    # The module imported this name: it has a copy.
     vars(submit_outcome).update(SUBMIT_SCHEDULE=SCHEDULE)
 
 

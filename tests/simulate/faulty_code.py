@@ -185,7 +185,13 @@ def in_any_order(
 
 async def record_before_sending(self: Deliverer, due: ClaimedDelivery) -> None:
     done = Attempted(
-        due.row, due.subscriber, self.clock.now(), 0, ResponseClass.DELIVERED, status=200
+        due.row,
+        due.subscriber,
+        self.clock.now(),
+        0,
+        ResponseClass.DELIVERED,
+        due.policy,
+        status=200,
     )
     await record_with_retry(self._save, done, self.clock, self.rng)
     self.scheduler.end(due)

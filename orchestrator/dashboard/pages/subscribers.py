@@ -12,7 +12,6 @@ from orchestrator.dashboard.delivery_faults import fault_of
 from orchestrator.dashboard.fields import number
 from orchestrator.dashboard.page import Page
 from orchestrator.dashboard.receiver_health import any_moving, health_of
-from orchestrator.foundation.clock import STANDARD_SCHEDULE
 from orchestrator.foundation.states import SubscriberState
 
 #: The lists of the page by the value of the filter `callbacks`: subscribers, hosts of callbacks.
@@ -46,7 +45,6 @@ async def show(page: Page) -> Response:
         health=health_of(newest["data"]),
         fault_of=fault_of,
         any_moving=any_moving,
-        schedule=STANDARD_SCHEDULE,
     )
 
 

@@ -59,6 +59,8 @@ class Subscriber(SQLModel, table=True):
     filter: dict[str, Any] | None = Field(default=None, sa_type=Json)
     #: Events of one job are delivered one after the other, in sequence. NULL: false.
     ordered: bool | None = None
+    #: What it has of its own of a retry policy; see `foundation.retry_policy`. NULL: nothing.
+    retry: dict[str, Any] | None = Field(default=None, sa_type=Json)
     #: Attempts per second; None: unlimited.
     rate_limit: float | None = None
     max_in_flight: int = 8

@@ -187,6 +187,7 @@ class SubscriberRow(TypedDict):
     credentials: str | None
     filter: dict[str, Any] | None
     ordered: bool | None
+    retry: dict[str, Any] | None
     rate_limit: float | None
     max_in_flight: int
     state: str

@@ -123,7 +123,7 @@ class ResponseClass(StrEnum):
     SHORTLY = "shortly"
     #: The address no longer exists: stop, and disable the subscriber.
     GONE = "gone"
-    #: It can never succeed: the address policy blocks the address.
+    #: It can never succeed: the address policy blocks the address, or the retry policy says so.
     NEVER = "never"
 
 

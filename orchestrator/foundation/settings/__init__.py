@@ -23,6 +23,7 @@ from orchestrator.foundation.masking import MASK, without_password
 from orchestrator.foundation.settings import key_file, sources
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.settings.dashboard import Dashboard
+from orchestrator.foundation.settings.delivery import Delivery
 from orchestrator.foundation.settings.email import Email
 from orchestrator.foundation.settings.error_messages import (
     KeyPath,
@@ -94,6 +95,7 @@ class Settings(BaseSettings):
     http: Http = Http()
     dashboard: Dashboard = Dashboard()
     email: Email = Email()
+    delivery: Delivery = Delivery()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     #: The TOML file that was read, and when.

@@ -20,6 +20,8 @@ from orchestrator.foundation.settings.types import (
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 _EMPTY = SecretStr("")
+#: At most what the longest lease covers.
+_AnswerSeconds = Annotated[float, Field(gt=0, le=600)]
 
 
 class Poll(BaseModel):
@@ -67,7 +69,9 @@ class Account(BaseModel):
     webhook_secrets: list[SigningSecret] = []
     max_in_flight: Annotated[int, Field(ge=1, le=10_000)] = 10
     #: Seconds for one submission or status query, from connecting to the last byte of the answer.
-    answer_timeout: Annotated[float, Field(gt=0, le=600)] = 60
+    answer_timeout: _AnswerSeconds = 60
+    #: Of a submission, and of the lookup of a lost one; None: `answer_timeout`.
+    submit_deadline: _AnswerSeconds | None = None
     #: Submissions per second; None: limited by `max_in_flight` alone.
     rate_limit: Rate | None = None
     on_lost_submit: Literal["at_most_once", "at_least_once"] = "at_most_once"
@@ -80,6 +84,11 @@ class Account(BaseModel):
     def name(self) -> str:
         """Its key in the settings. Cached: pydantic is slow to read a private attribute."""
         return self._name
+
+    @property
+    def submit_timeout(self) -> float:
+        """Seconds for a submission, or for the lookup of a lost one."""
+        return self.answer_timeout if self.submit_deadline is None else self.submit_deadline
 
     @property
     def at_least_once(self) -> bool:
