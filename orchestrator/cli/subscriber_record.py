@@ -35,7 +35,7 @@ def callback_words(callbacks: CallbackHealth) -> str:
 def shown(subscriber: Subscriber) -> Record:
     """Return the fields of a subscriber to display, in order."""
     reason, failing = subscriber.disabled_reason, subscriber.failing_since
-    callbacks = subscriber.callbacks
+    callbacks, retry = subscriber.callbacks, subscriber.retry
     return {
         "id": subscriber.id,
         "kind": subscriber.kind,
@@ -49,6 +49,9 @@ def shown(subscriber: Subscriber) -> Record:
         "credentials": ", ".join(subscriber.credentials or []),
         "per second": subscriber.rate_limit,
         "at once": subscriber.max_in_flight,
+        "retried after": ", ".join(map(str, retry.schedule)) if retry and retry.schedule else None,
+        "attempt, s": retry.deadline if retry else None,
+        "dead at": ", ".join(map(str, retry.final_statuses or [])) if retry else None,
         "ordered": "yes" if subscriber.ordered else None,
         "filter": json.dumps(subscriber.filter) if subscriber.filter is not None else None,
     }

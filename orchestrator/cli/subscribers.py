@@ -14,6 +14,7 @@ from orchestrator.cli.filter_options import EventBody, Filter, Ordered, filter_f
 from orchestrator.cli.lookup import DELIVERY, EVENT, SUBSCRIBER, find
 from orchestrator.cli.options import After, Limit, seconds, words
 from orchestrator.cli.replays import DryRun, Rate, Since, Types, Until, Wait, Wish
+from orchestrator.cli.retry_options import RetryDeadline, RetryFinal, RetrySchedule, retry_field
 from orchestrator.cli.subscriber_options import (
     Credentials,
     Description,
@@ -61,6 +62,9 @@ def add(
     max_in_flight: InFlight = None,
     wanted: Filter = None,
     ordered: Ordered = None,
+    retry_schedule: RetrySchedule = None,
+    retry_deadline: RetryDeadline = None,
+    retry_final: RetryFinal = None,
 ) -> None:
     """Add a subscriber. Its signing secret is shown once, now.
 
@@ -77,6 +81,7 @@ def add(
         rate_limit=rate_limit,
         max_in_flight=max_in_flight,
         **filter_fields(wanted, ordered),
+        **retry_field(retry_schedule, retry_deadline, retry_final),
     )
     with session.client() as client:
         made = client.post(NewSubscriber, SUBSCRIBER.path, given)
@@ -131,6 +136,9 @@ def update(
     max_in_flight: InFlight = None,
     wanted: Filter = None,
     ordered: Ordered = None,
+    retry_schedule: RetrySchedule = None,
+    retry_deadline: RetryDeadline = None,
+    retry_final: RetryFinal = None,
 ) -> None:
     """Change a subscriber. Fields not given stay.
 
@@ -146,10 +154,13 @@ def update(
         credentials=credentials,
         max_in_flight=max_in_flight,
     )
-    if not (given := given | filter_fields(wanted, ordered) | rate_field(rate_limit)):
+    given |= filter_fields(wanted, ordered) | rate_field(rate_limit)
+    retry = retry_schedule, retry_deadline, retry_final
+    if not given | retry_field(*retry):
         raise typer.BadParameter("nothing to change was given: --url, --types, --description, ...")
     with session.client() as client:
         found = find(client, SUBSCRIBER, subscriber)
+        given |= retry_field(*retry, found.retry)
         answer = client.send("PATCH", f"{SUBSCRIBER.path}/{found.id}", body=given)
         changed = client.read(ChangedSubscriber, answer.document)
     session.terminal.record(changed, shown(changed))

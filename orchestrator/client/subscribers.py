@@ -55,18 +55,21 @@ class Subscribers(Resource[ModeT]):
         kind: str | None = None,
         rate_limit: float | None = None,
         filter: Mapping[str, object] | None = None,
+        retry: Mapping[str, object] | None = None,
         **options: Unpack[SubscriberOptions],
     ) -> NewSubscriber:
         """Return a new subscriber; only this response has `secret`.
 
         Without `kind` the server infers it from the address; `client.destinations.list()` has the
         kinds, their options and their credentials, which are never shown again. Without `types` it
-        receives the events of final jobs.
+        receives the events of final jobs. `retry` has what it needs of its own of a retry policy:
+        `{"schedule": ["5s", "1m"], "deadline": 10, "final_statuses": [400, 404]}`.
 
         >>> made = client.subscribers.create("https://my.app/hook", types=["job.*"])
         >>> webhook = Webhook(made.secret)
         """
-        body = _body(options, kind=kind, url=url, rate_limit=rate_limit, filter=filter)
+        fields = {"rate_limit": rate_limit, "filter": filter, "retry": retry}
+        body = _body(options, kind=kind, url=url, **fields)
         return await self._call(NewSubscriber, post("subscribers", json=body))
 
     @dual
@@ -101,18 +104,20 @@ class Subscribers(Resource[ModeT]):
         url: str | None = None,
         rate_limit: float | Unset | None = UNSET,
         filter: Mapping[str, object] | Unset | None = UNSET,
+        retry: Mapping[str, object] | Unset | None = UNSET,
         **options: Unpack[SubscriberOptions],
     ) -> ChangedSubscriber:
         """Update a subscriber: fields left out stay.
 
-        `rate_limit=None` removes the limit, and `filter=None` the filter.
+        `rate_limit=None` removes the limit, `filter=None` the filter, and `retry=None` its own
+        retry policy.
 
-        `headers`, `options` and `credentials` are replaced whole. A `url` with another origin drops
-        the stored headers and credentials unless new ones are given; the result's `dropped` says
-        so.
+        `headers`, `options`, `credentials` and `retry` are replaced whole. A `url` with another
+        origin drops the stored headers and credentials unless new ones are given; the result's
+        `dropped` says so.
         """
-        body = _body(options, url=url, rate_limit=rate_limit, filter=filter)
-        cleared = {"rate_limit": rate_limit, "filter": filter}
+        cleared = {"rate_limit": rate_limit, "filter": filter, "retry": retry}
+        body = _body(options, url=url, **cleared)
         body |= {name: None for name, value in cleared.items() if value is None}
         request = Request("PATCH", path("subscribers", subscriber_id), json=body)
         return await self._call(ChangedSubscriber, request)

@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator.dashboard.fields import number, pairs, words
 from orchestrator.dashboard.filter_fields import filter_texts, filter_values
+from orchestrator.dashboard.retry_fields import retry_texts, retry_values
 
 Json = dict[str, Any]
 
@@ -21,7 +22,7 @@ _NUMBERS = ("max_in_flight", "rate_limit")
 def new_body(given: Mapping[str, str]) -> Json:
     """Return the body of a new subscriber from the fields that have a text."""
     body = {name: given[name] for name in ("url", "kind", "description") if name in given}
-    return body | filter_values(given) | _parsed(given)
+    return body | filter_values(given) | retry_values(given) | _parsed(given)
 
 
 def change_body(given: Mapping[str, str], texts: Mapping[str, str]) -> Json:
@@ -32,9 +33,9 @@ def change_body(given: Mapping[str, str], texts: Mapping[str, str]) -> Json:
     """
     plain = {"url": given["url"]} if "url" in given else {}
     body: Json = plain | {"description": given.get("description", ""), "rate_limit": None}
-    body |= {"options": {}, **filter_values(given), **_parsed(given)}
+    body |= {"options": {}, **filter_values(given), **retry_values(given), **_parsed(given)}
     before: Json = {"description": texts.get("description", ""), "rate_limit": None}
-    before |= {"options": {}, **filter_values(texts), **_parsed(texts)}
+    before |= {"options": {}, **filter_values(texts), **retry_values(texts), **_parsed(texts)}
     changed = {name: value for name, value in body.items() if before.get(name, ...) != value}
     return changed | {name: {} for name in ("headers", "credentials") if f"drop.{name}" in given}
 
@@ -54,6 +55,7 @@ def texts_of(receiver: Json, defaults: Mapping[str, str]) -> dict[str, str]:
         "rate_limit": "" if rate is None else f"{rate:g}",
         **options,
         **filter_texts(receiver),
+        **retry_texts(receiver),
     }
     return {name: text for name, text in texts.items() if text}
 

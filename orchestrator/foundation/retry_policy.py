@@ -27,9 +27,9 @@ def wait_seconds(written: object) -> float:
     """
     found = seconds_of(written) if isinstance(written, str) else written
     if isinstance(found, bool) or not isinstance(found, int | float):
-        raise ValueError("must be seconds, or like 5s, 5m, 2h or 1d")
+        raise ValueError("should be seconds, or like 5s, 5m, 2h or 1d")
     if not SHORTEST_WAIT <= found <= LONGEST_WAIT:
-        raise ValueError("must be from 1s to 7d")
+        raise ValueError("should be from 1s to 7d")
     return float(found)
 
 

@@ -83,6 +83,7 @@ from orchestrator.schemas.subscribers import (
     NewSubscriber,
     RotatedSubscriber,
     Subscriber,
+    SubscriberRetry,
     TestEvent,
     TestLinks,
 )
@@ -148,6 +149,7 @@ __all__ = [
     "Stats",
     "StreamTicket",
     "Subscriber",
+    "SubscriberRetry",
     "SubscriberShare",
     "Taken",
     "TestEvent",

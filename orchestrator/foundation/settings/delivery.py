@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from orchestrator.foundation.retry_policy import (
@@ -35,8 +35,8 @@ def _check_wait(written: Any) -> Any:
     return written
 
 
-#: Not a union: its faults would name the branch.
-_Wait = Annotated[str | float, PlainValidator(_check_wait), WithJsonSchema(_WAIT)]
+#: No union of text and number: its faults would name the branch.
+_Wait = Annotated[Any, AfterValidator(_check_wait), WithJsonSchema(_WAIT)]
 Schedule = Annotated[list[_Wait], Field(min_length=1, max_length=MOST_WAITS)]
 #: At most two minutes: a lease covers it.
 Deadline = Annotated[float, Field(ge=1, le=120)]
