@@ -32,6 +32,10 @@ api_keys     = ["{key}"]     # bootstrap key (admin)
 # allow_private = ["127.0.0.0/8"]                # private networks that egress may reach
 # ca_file = "/etc/ssl/internal.pem"              # authorities in addition to the system's
 
+# [delivery]
+# schedule = ["5s", "5m", "30m", "2h"]           # waits between attempts at a subscriber
+# final_statuses = [400, 404, 413]               # a delivery is dead at once
+
 # [accounts.main]                                # the `account` in the API and in callback URLs
 # vendor     = "cloudsway"    # dreamto | uniall | cubicspaces | cloudsway | agentsflare | kling
 # base_url   = "https://..."

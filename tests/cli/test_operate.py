@@ -130,6 +130,28 @@ def test_an_update_sends_only_the_given_fields(fake: Fake) -> None:
     assert ran(fake, "subscribers", "update", SUB).code == 2
 
 
+def test_options_of_a_retry_policy_change_one_field_each(fake: Fake) -> None:
+    own = {"schedule": ["5s", "1m"], "deadline": 10.0, "final_statuses": [400, 404]}
+    words = ["--retry-schedule", "5s,1m", "--retry-deadline", "10", "--retry-final", "400,404"]
+    fake.script("POST /v1/subscribers", (201, subscriber(retry=own)))
+    done = ran(fake, "subscribers", "add", "https://my.app/hook", *words)
+    assert "5s, 1m" in done.out
+    assert "400, 404" in done.out
+    assert bodies(fake, "POST /v1/subscribers") == [{"url": "https://my.app/hook", "retry": own}]
+    fake.script(f"GET /v1/subscribers/{SUB}", (200, subscriber(retry=own)))
+    fake.script(f"PATCH /v1/subscribers/{SUB}", (200, subscriber(retry=own)))
+    without = {name: own[name] for name in ("schedule", "deadline")}
+    for given, sent in (
+        (["--retry-deadline", "30"], own | {"deadline": 30.0}),
+        (["--retry-final", "none"], without),
+        (["--retry-schedule", "none", "--retry-deadline", "none", "--retry-final", "none"], None),
+    ):
+        assert ran(fake, "subscribers", "update", SUB, *given).code == 0
+        assert bodies(fake, f"PATCH /v1/subscribers/{SUB}")[-1] == {"retry": sent}
+    for option in ("--retry-deadline", "--retry-final"):
+        assert ran(fake, "subscribers", "update", SUB, option, "soon").code == 2
+
+
 def test_a_filter_is_json_or_a_file_and_none_clears_it(fake: Fake, tmp_path: Path) -> None:
     wanted = {"data": {"account": "main"}}
     file = tmp_path / "filter.json"

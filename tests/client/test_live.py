@@ -159,6 +159,11 @@ async def test_subscribers_are_created_updated_and_receive_deliveries_and_replay
             assert (answer.matches, answer.pointer) == (False, "/data/error")
             changed = await client.subscribers.update(made.id, filter=None, ordered=False)
             assert (changed.filter, changed.ordered) == (None, False)
+            own: dict[str, object] = {"schedule": ["5s", 60], "final_statuses": [404]}
+            changed = await client.subscribers.update(made.id, retry=own)
+            assert changed.retry is not None
+            assert (changed.retry.schedule, changed.retry.deadline) == (["5s", 60], None)
+            assert (await client.subscribers.update(made.id, retry=None)).retry is None
             assert (changed.rate_limit, changed.description, changed.types) == (
                 None,
                 "d",
