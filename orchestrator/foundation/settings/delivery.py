@@ -20,7 +20,7 @@ from orchestrator.foundation.retry_policy import (
 
 _WAIT: Final = {
     "anyOf": [
-        {"type": "string", "pattern": "^[0-9]{1,9}[smhd]?$", "examples": ["5s", "5m", "2h", "1d"]},
+        {"type": "string", "pattern": "^[0-9]{1,9}[smhd]?$"},
         {"type": "number", "minimum": SHORTEST_WAIT, "maximum": LONGEST_WAIT},
     ]
 }
