@@ -8,14 +8,20 @@ from orchestrator.cli.client import Client
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.lookup import DELIVERY
 from orchestrator.cli.terminal import Record
-from orchestrator.schemas import Delivery, TriedDelivery
+from orchestrator.schemas import Delivery, Subscriber, TriedDelivery
 
-#: Seconds: an attempt takes up to 15, after a wait if the subscriber has a rate limit.
+#: Seconds: by default an attempt takes up to 15, after a wait if the subscriber has a rate limit.
 PATIENCE = 25.0
 #: Seconds between reads of the delivery.
 _LOOKS = 0.1
 #: Characters of a body that are displayed.
 _LONGEST = 4000
+
+
+def patience_for(subscriber: Subscriber) -> float:
+    """Return the seconds to wait for a first attempt, which may have a deadline of its own."""
+    own = subscriber.retry.deadline if subscriber.retry else None
+    return PATIENCE + (own or 0.0)
 
 
 def first_attempt(client: Client, event: str, patience: float = PATIENCE) -> TriedDelivery:

@@ -30,7 +30,7 @@ from orchestrator.cli.subscriber_options import (
     rate_field,
 )
 from orchestrator.cli.subscriber_record import TABLE, shown
-from orchestrator.cli.subscriber_test import exchange, first_attempt, outcome
+from orchestrator.cli.subscriber_test import exchange, first_attempt, outcome, patience_for
 from orchestrator.cli.terminal import Record, moment
 from orchestrator.schemas import (
     ChangedSubscriber,
@@ -231,7 +231,7 @@ def send_test(
                 sent, {"event": sent.id, "see": f"deliveries ls --event {sent.id}"}
             )
             return
-        delivery = first_attempt(client, sent.id)
+        delivery = first_attempt(client, sent.id, patience_for(found))
     session.terminal.record(delivery, exchange(delivery))
     if delivery.status != "delivered":
         hint = (
@@ -263,14 +263,8 @@ def explain(
             else {"event": find(client, EVENT, str(event)).id}
         )
         answer = client.post(Explanation, f"{SUBSCRIBER.path}/{found.id}/explain", question)
-    session.terminal.record(
-        answer,
-        {
-            "receives it": "yes" if answer.matches else "no",
-            "why": answer.reason,
-            "in the filter": answer.pointer,
-        },
-    )
+    facts: Record = {"receives it": "yes" if answer.matches else "no", "why": answer.reason}
+    session.terminal.record(answer, facts | {"in the filter": answer.pointer})
 
 
 @command(app, "replay", "orchestrator subscribers replay sub_01m7x --since 1d --missed --dry-run")

@@ -51,7 +51,8 @@ ACCOUNTS: dict[str, dict[str, Any]] = {
         "on_lost_submit": "at_least_once",
     },
     "narrow": {"vendor": "kling", "api_key": "k", "max_in_flight": 3},
-    "slow": {"vendor": "kling", "api_key": "k", "answer_timeout": 300},
+    "slow": {"vendor": "kling", "api_key": "k", "answer_timeout": 20, "submit_deadline": 300},
+    "hasty": {"vendor": "kling", "api_key": "k", "submit_deadline": 0.05},
 }  # fmt: skip
 LOST_ANSWER = httpx.ReadTimeout("no answer")
 NOT_SENT = httpx.ConnectError("refused")
@@ -596,6 +597,18 @@ async def test_a_claim_lasts_as_long_as_its_account_waits_for_an_answer(h: Harne
     claims = await h.runtime.assemble(Submitter).take(10)
     waits = sorted((row["account"], seconds_until_due(h, row)) for row, *_ in claims)
     assert waits == [("kling", LEASE), ("kling", LEASE), ("slow", 300 + LEASE_MARGIN)]
+
+
+async def test_a_submission_is_cut_off_at_its_deadline(h: Harness) -> None:
+    opened = await h.open("hasty")
+
+    async def silence(_: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        return httpx.Response(200)
+
+    h.network.answer = silence
+    assert await drive(h.runtime.assemble(Submitter)) == 1
+    assert (await h.job(opened["id"]))["state"] == S.SUBMITTING
 
 
 async def test_a_job_canceled_during_its_submission_stays_canceled(h: Harness) -> None:
