@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from orchestrator.jobs.latency import Latency
 
 #: The share of lost pushes that may be found late: less than a twentieth, since ticks are coarse.
-_LATE = 0.045
+_LATE = 0.035
 #: What finding a job late may cost, in queries.
-_PRICES = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 13.0, 18.0, 30.0, 60.0)
+_PRICES = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 14.0, 17.0, 21.0, 30.0, 60.0)
 #: Ages in a delay, and ages of a plan at most.
-_PARTS, _MOST_AGES = 5, 1000
+_PARTS, _MOST_AGES = 8, 1200
 #: The share of jobs whose latency a plan covers.
 _COVERED = 0.998
 #: Gaps that are considered, in parts of a delay.
-_GAPS = (1, 2, 3, 4, *range(5, 13), 14, 16, 18, 20, 23, 26, 30, 35, 40, 46, 53, 61)
+_GAPS = (1, 2, 4, 6, *range(8, 21), 22, 26, 29, 32, 37, 42, 48, 56, 64, 74, 85, 98)
 
 
 @dataclass(frozen=True, slots=True)

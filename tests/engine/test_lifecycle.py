@@ -49,20 +49,16 @@ async def test_a_tick_with_a_bug_raises_it(h: Harness) -> None:
         await run("broken", broken, None)
 
 
+STAGES = {"submit", "poll", "deliver", "replay"}
+OF_ALL, WATCHES = {"beat", "checkpoint", "discipline", "learn"}, {"watch pushes", "public URL"}
+
+
 @pytest.mark.parametrize(
     ("role", "stages", "ticks"),
     [
-        (
-            "all",
-            {"submit", "poll", "deliver", "replay"},
-            {"wake", "beat", "checkpoint", "discipline", "recover", "holds", "expire", "retain"},
-        ),
-        (
-            "worker",
-            {"submit", "poll", "deliver", "replay"},
-            {"wake", "beat", "checkpoint", "discipline", "recover", "holds", "expire", "retain"},
-        ),
-        ("api", set(), {"beat", "checkpoint", "discipline"}),
+        ("all", STAGES, {"wake", "recover", "holds", "expire", "retain"} | WATCHES | OF_ALL),
+        ("worker", STAGES, {"wake", "recover", "holds", "expire", "retain"} | WATCHES | OF_ALL),
+        ("api", set(), OF_ALL),
     ],
 )
 async def test_a_role_runs_its_stages_and_ticks(

@@ -212,7 +212,9 @@ _PAGE = """<!doctype html>
 {content}
 </div></body></html>
 """
-_CELL = '<td style="padding:2px 16px 2px 0;vertical-align:top;overflow-wrap:anywhere{more}">{text}</td>'
+_CELL = (
+    '<td style="padding:2px 16px 2px 0;vertical-align:top;overflow-wrap:anywhere{more}">{text}</td>'
+)
 
 
 def _html(shown: Notification) -> str:
