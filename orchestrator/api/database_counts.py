@@ -18,17 +18,21 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, callback_address, delivery, job, subscriber
 from orchestrator.events.callback_lanes import IS_FAILING
 from orchestrator.foundation.ids import made_at
-from orchestrator.foundation.states import DeliveryState
+from orchestrator.foundation.states import DeliveryState, JobState
 from orchestrator.jobs import push_health
+from orchestrator.jobs.waiting import waiting_since
 
 #: Jobs of one account and state whose ages are compared, the next due first. An account seldom has
-#: more in flight; of a longer queue, these have waited longest.
+#: more in flight.
 _COMPARED = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class LiveJobs:
-    """The jobs of an account in one state, and the age in seconds of the oldest one."""
+    """The jobs of an account in one state, and the age in seconds of the oldest one.
+
+    A queued job that has not reached its start has none, and after it one from then on.
+    """
 
     account: str
     state: str
@@ -85,9 +89,12 @@ def count(tx: Tx, now: datetime, file: Path | None) -> Counts:
 def _jobs(tx: Tx, now: datetime) -> list[LiveJobs]:
     found: list[LiveJobs] = []
     for account, state, number in tx.execute(_LIVE).all():
-        oldest = tx.scalar(_OLDEST, {"account": account, "state": state})
-        age = (now - made_at(oldest)).total_seconds() if oldest else 0.0
-        found.append(LiveJobs(account, state, number, max(age, 0.0)))
+        if state == JobState.QUEUED:
+            age = _since(waiting_since(tx, account, now), now)
+        else:
+            oldest = tx.scalar(_OLDEST, {"account": account, "state": state})
+            age = _since(made_at(oldest) if oldest else None, now)
+        found.append(LiveJobs(account, state, number, age))
     return found
 
 

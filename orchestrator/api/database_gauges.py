@@ -64,7 +64,7 @@ class Counted(Collector):
         text = "Jobs that have not ended."
         yield _gauge("jobs_in_flight", text, by_vendor.items(), "vendor", "status")
         yield _gauge("account_jobs", f"{text[:-1]}, by account.", by_account.items(), *labels)
-        age = "Since the oldest job of an account that has not ended was created."
+        age = "Since the oldest job of an account that has not ended was created, or was to start."
         yield _gauge("account_oldest_job_age_seconds", age, oldest.items(), *labels)
 
     def _of_accounts(self) -> Iterator[Metric]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -14,6 +15,10 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
 )
 from pydantic import StringConstraints as Text
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -24,6 +29,8 @@ from orchestrator.foundation.ids import is_id, pattern
 from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.states import EventType
 
+#: Seconds from now until the latest `start_after`.
+MAX_AHEAD = 30 * 86400
 _METADATA_CAP = 16 * 1024
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
@@ -45,6 +52,19 @@ def _only_rfc3339(value: Any) -> Any:
         return value
     raise PydanticCustomError(
         "rfc3339", "Input should be an RFC 3339 time with a zone, such as 2026-11-20T10:00:00Z"
+    )
+
+
+def _instant_or_seconds(value: Any) -> datetime | float:
+    with suppress(ValidationError):
+        if isinstance(value, str):
+            return _TIME.validate_python(value)
+    if isinstance(value, (int, float)) and value is not True and 0 <= value <= MAX_AHEAD:
+        return float(value)
+    raise PydanticCustomError(
+        "start_after",
+        "Input should be an RFC 3339 time with a zone, such as 2026-11-20T10:00:00Z, or seconds "
+        f"from 0 to {MAX_AHEAD} (30 days)",
     )
 
 
@@ -119,6 +139,26 @@ class IdOf:
 Time = Annotated[
     datetime, BeforeValidator(_only_rfc3339), AfterValidator(_in_utc), Field(strict=False)
 ]
+#: An instant, or seconds from now. An instant is checked by the clock later: see `start_of`.
+StartAfter = Annotated[
+    datetime | float,
+    PlainValidator(_instant_or_seconds),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "format": "date-time"},
+                {"type": "number", "minimum": 0, "maximum": MAX_AHEAD},
+            ],
+            "description": "Not submitted before: a time, or seconds from now; at most 30 days.",
+        }
+    ),
+]
+FairnessKey = Annotated[
+    str,
+    Text(min_length=1, max_length=64),
+    Field(description="Slots of an account go round the keys; null: the API key."),
+]
+_TIME: TypeAdapter[datetime] = TypeAdapter(Time)
 #: A parameter of a query that is `true` or `false`.
 Flag = Annotated[bool, BeforeValidator(_only_true_or_false)]
 Name = Annotated[str, Text(min_length=1, max_length=128)]

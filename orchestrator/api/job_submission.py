@@ -14,7 +14,7 @@ from orchestrator.api.endpoint import RequestContext, or_not_found, reply
 from orchestrator.api.idempotency import fingerprints, idempotency_key
 from orchestrator.api.operation import ResponseSpec, operation, returns
 from orchestrator.api.requests import Retry, Submission, with_sent_pointers
-from orchestrator.api.submission_checks import check_size, check_url, vendor_of
+from orchestrator.api.submission_checks import check_size, check_url, start_of, vendor_of
 from orchestrator.api.submission_preview import vendor_request
 from orchestrator.api.unknown_models import UnknownModels
 from orchestrator.engine.runtime import Runtime
@@ -128,9 +128,16 @@ class JobSubmission:
             "callback_events": submission.callback_events,
             "metadata": submission.metadata,
         }
-        seconds = submission.deadline or vendor.account.poll.deadline
-        draft["external_task_id"] = submission.external_task_id or draft["id"]
-        draft["deadline_at"] = after(draft["created_at"], seconds)
+        start = start_of(submission.start_after, draft["created_at"])
+        begin, seconds = start or draft["created_at"], submission.deadline
+        draft |= {
+            "external_task_id": submission.external_task_id or draft["id"],
+            "fairness_key": submission.fairness_key or draft["fairness_key"],
+            "queue_rank": -submission.priority,
+            "start_after": start,
+            "due_at": begin,
+            "deadline_at": after(begin, seconds or vendor.account.poll.deadline),
+        }
         check_order(vendor, draft)
         return draft
 

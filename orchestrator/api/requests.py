@@ -14,6 +14,7 @@ from orchestrator.api.fields import (
     Address,
     Credentials,
     Description,
+    FairnessKey,
     Globs,
     Headers,
     InFlight,
@@ -21,6 +22,7 @@ from orchestrator.api.fields import (
     Name,
     Options,
     Rate,
+    StartAfter,
     Time,
     Url,
     Word,
@@ -65,7 +67,13 @@ class Submission(Body):
     callback_url: Annotated[Url | None, may_be_blank(Url)] = None
     callback_events: Globs | None = None
     metadata: Metadata = {}
-    #: Seconds from acceptance.
+    start_after: StartAfter | None = None
+    priority: Annotated[
+        int,
+        Field(ge=-10, le=10, description="Among the jobs of its fairness key: higher goes first."),
+    ] = 0
+    fairness_key: FairnessKey | None = None
+    #: Seconds from acceptance, or from `start_after`.
     deadline: Annotated[float, Field(ge=1, le=365 * _DAY)] | None = None
 
     @model_validator(mode="before")

@@ -1,12 +1,15 @@
-"""Checks of a job before it is stored: its account, its callback URL, its size, its input."""
+"""Checks of a job before it is stored: its account, its start, its callback URL, its size."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from urllib.parse import urlsplit
 
 from orchestrator.api import problems, request_body
+from orchestrator.api.fields import MAX_AHEAD
 from orchestrator.egress.address_policy import AddressPolicy
+from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Blocked
 from orchestrator.foundation.json_codec import encode
 from orchestrator.schemas.base import Json
@@ -21,6 +24,18 @@ def check_size(given: Json, metadata: Json) -> None:
     if len(encode(given)) + len(encode(metadata)) > request_body.BODY_CAP:
         message = f"Written out, input and metadata have more than {request_body.BODY_CAP} bytes"
         raise problems.invalid_field("/input", "too_large", message)
+
+
+def start_of(given: datetime | float | None, now: datetime) -> datetime | None:
+    """Return when a job may start: None for at once, also for a time that has passed.
+
+    `given` is an instant, or seconds from now. Raises a 422 `Problem` if it is too far ahead.
+    """
+    start = after(now, given) if isinstance(given, float) else given
+    if start is not None and start > after(now, MAX_AHEAD):
+        message = "More than 30 days ahead; send an earlier time, or submit the job later"
+        raise problems.invalid_field("/start_after", "too_late", message)
+    return start if start is not None and start > now else None
 
 
 def vendor_of(vendors: Mapping[str, Vendor], account: str | None) -> Vendor:

@@ -28,6 +28,8 @@ def waiting(client: Client, job: Job, past: History | None, now: datetime) -> Re
 def _step(job: Job, account: Account | None, now: datetime) -> str:
     """Return the next step of a live job. `account` is given for a queued one, if it is known."""
     match job.status:
+        case "queued" if job.start_after and job.start_after > now:
+            return f"until {moment(job.start_after)}, its start"
         case "queued":
             return _queued(account, now)
         case "submitting":
@@ -50,7 +52,7 @@ def _queued(account: Account | None, now: datetime) -> str:
         return f"until {until}: the vendor of {account.name} limits submissions"
     if account.in_flight >= account.max_in_flight:
         return f"for one of the {account.max_in_flight} slots of {account.name}: all are in use"
-    return "to be submitted, after the jobs before it"
+    return "to be submitted, when its turn comes"
 
 
 def _account(client: Client, job: Job) -> Account | None:

@@ -45,6 +45,15 @@ IdempotencyKey = Annotated[
     str | None, typer.Option(help="The same key is the same job; default: a new one.")
 ]
 CallbackUrl = Annotated[str | None, typer.Option(help="Where this job's events go, signed.")]
+StartAfter = Annotated[
+    str | None, typer.Option(help="Not before: 15m, 2h, or a time such as 2026-11-20T10:00:00Z.")
+]
+Priority = Annotated[
+    int | None, typer.Option(min=-10, max=10, help="Higher goes first, within its fairness key.")
+]
+FairnessKey = Annotated[
+    str | None, typer.Option(help="Slots go round the keys; default: your API key.")
+]
 Wait = Annotated[
     float | None, typer.Option(metavar="[SECONDS]", min=0, help="Wait until it is final.")
 ]
@@ -91,6 +100,9 @@ def submit(
     metadata: Annotated[list[str] | None, typer.Option(help="k=v, handed back to you.")] = None,
     callback_url: CallbackUrl = None,
     deadline: Annotated[str | None, typer.Option(help="Expire after 90s, 15m, 2h.")] = None,
+    start_after: StartAfter = None,
+    priority: Priority = None,
+    fairness_key: FairnessKey = None,
     wait: Wait = None,
     output: Output = None,
 ) -> None:
@@ -105,6 +117,9 @@ def submit(
         "callback_url": callback_url,
         "metadata": dict(pair("--metadata", word) for word in metadata or []) or None,
         "deadline": seconds("--deadline", deadline) if deadline else None,
+        "start_after": _start(start_after),
+        "priority": priority,
+        "fairness_key": fairness_key,
     }
     _carry_out(session, body, _key(idempotency_key), wait, output)
 
@@ -125,6 +140,13 @@ def _carry_out(
         about = f"account {job.account} · {job.model}"
         session.terminal.notice(f"✓ Accepted {job.id}  {about}", "green")
         wait_for(session, client, job, wait, output)
+
+
+def _start(given: str | None) -> str | int | None:
+    """Return an RFC 3339 time as it is, and a span in seconds. Raises `typer.BadParameter`."""
+    if given is None or "T" in given.upper():
+        return given
+    return seconds("--start-after", given)
 
 
 def _key(given: str | None) -> str:

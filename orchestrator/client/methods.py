@@ -59,7 +59,9 @@ class Methods(Resource[ModeT]):
         """Submit a job and return it. With `wait` the server holds its response, up to 60 seconds.
 
         `account` may be left out where one is configured, `capability` where the input decides
-        it; `deadline` is in seconds. The request carries `idempotency_key`, by default a random
+        it; `deadline` is in seconds. The job is not submitted before `start_after` (a time, or
+        seconds from now), and goes before those of its `fairness_key` that have a lower `priority`
+        (-10 to 10, by default 0). The request carries `idempotency_key`, by default a random
         key, so a retry after a lost response makes no second job. Raises `Invalid` for what the
         vendor does not support, `Conflict` for an `external_task_id` that another job has.
         Other options: `callback_url`, `callback_events`, `metadata`.

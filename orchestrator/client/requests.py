@@ -166,6 +166,9 @@ class JobOptions(TypedDict, total=False):
     callback_events: str | Sequence[str] | None
     metadata: Mapping[str, object] | None
     deadline: float | None
+    start_after: datetime | str | float | None
+    priority: int | None
+    fairness_key: str | None
     idempotency_key: str | None
 
 

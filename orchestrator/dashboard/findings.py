@@ -212,15 +212,26 @@ def _failures(failed: Json, now: datetime, held: set[str]) -> Iterator[Finding]:
 def _queue(queued: Json, now: datetime, waiting: set[str]) -> Iterator[Finding]:
     """Find accounts with jobs that are queued for long. The list is newest first.
 
-    One that is held or paused is named already: its jobs have to wait.
+    One that is held or paused is named already: its jobs have to wait. So has each until its start.
     """
-    counts = Counter(job["account"] for job in queued["data"])
-    oldest = {job["account"]: job["created_at"] for job in queued["data"]}
+    begun = [(job["account"], at) for job in queued["data"] if (at := waiting_since(job, now))]
+    counts, oldest = Counter(name for name, _ in begun), dict[str, str]()
+    for name, at in begun:
+        oldest[name] = min(at, oldest.get(name, at))
     for name, at in oldest.items():
         if now - _at(at) > _PATIENCE and name not in waiting:
             values = {"account": name, "count": _some(counts[name], queued)}
             query = {"status": "queued", "account": name}
             yield Finding("queue", WARNING, "/jobs", values, query, _times(oldest=at))
+
+
+def waiting_since(job: Json, now: datetime) -> str | None:
+    """Return since when a queued job waits for a slot; None if it has not reached its start.
+
+    Instants of the API are texts of one form, in the order of time.
+    """
+    since = str(job.get("start_after") or job["created_at"])
+    return since if _at(since) <= now else None
 
 
 def stuck(events: Json, now: datetime) -> Iterator[Finding]:

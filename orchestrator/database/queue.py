@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar
 
 import sqlalchemy as sa
@@ -60,11 +61,12 @@ def lanes(
     A loose index scan (https://wiki.postgresql.org/wiki/Loose_indexscan) of the partial index: it
     reads a few entries for each lane, however many rows the lane has.
     """
-    return list(tx.scalars(_lanes(column, state is not None), {"now": now, "state": state}))
+    return list(tx.scalars(due_lanes(column, state is not None), {"now": now, "state": state}))
 
 
 @lru_cache
-def _lanes(column: sa.Column[str], stated: bool) -> sa.Select[tuple[str]]:
+def due_lanes(column: sa.Column[str], stated: bool) -> sa.Select[tuple[str]]:
+    """Return the statement of `lanes`, with the parameters `now` and, if `stated`, `state`."""
     table = column.table
     due = table.c.due_at
     # The order of the partial index, which no other index has: a planner cannot take another.
@@ -77,6 +79,8 @@ def _lanes(column: sa.Column[str], stated: bool) -> sa.Select[tuple[str]]:
     ripe = sa.select(sa.literal(1)).where(column == hop.c.lane, due <= sa.bindparam("now")).limit(1)
     if stated:
         ripe = ripe.where(table.c.state == sa.bindparam("state"))
+    # Else PostgreSQL reads all rows for one that is due, if it expects many.
+    ripe = ripe.order_by(*order)
     return sa.select(hop.c.lane).where(hop.c.lane.is_not(None), ripe.scalar_subquery().is_not(None))
 
 
@@ -90,16 +94,21 @@ def take_jobs(
     by: int = UNBOUND,
     *,
     early: float = 0.0,
+    chosen: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[JobRow]:
     """Claim the oldest due jobs in `state` for `lease` seconds, for the process `by`.
 
     At most `quanta` of each account, and `room` in all. Jobs at the vendor are claimed for a status
     query, so `queried_at` is set. `early`: jobs that are due within so many seconds, if no process
-    has claimed them.
+    has claimed them. `chosen`: of these accounts, these jobs in this order.
     """
-    chosen = _NEARLY_DUE_JOBS if early else _DUE_JOBS
-    due = partial(_due_now, tx, chosen, {"now": after(now, early), "state": state})
-    ids = _oldest(due, quanta, room)
+    nearly = _NEARLY_DUE_JOBS if early else _DUE_JOBS
+    due = partial(_due_now, tx, nearly, {"now": after(now, early), "state": state})
+
+    def oldest(lane: str, share: int) -> Iterable[str]:
+        return chosen[lane][:share] if lane in chosen else due(lane, share)
+
+    ids = _oldest(oldest, quanta, room)
     take = _TAKE_QUERIES if state in AT_VENDOR else _TAKE_JOBS
     return _claim(tx, JobRow, take, ids, now, lease, by, early)
 

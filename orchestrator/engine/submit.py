@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 import httpx
 import structlog
 
-from orchestrator.database import queue
+from orchestrator.database import job_turns, queue
 from orchestrator.database.store import Store, Tx
 from orchestrator.database.tables import job
 from orchestrator.database.tables.rows import JobRow
@@ -106,19 +107,21 @@ class Submitter:
         return claimed
 
     def _claim(self, tx: Tx, room: int) -> tuple[Claimed[ClaimedJob], float | None]:
-        """Return claims, and the seconds until a rate-limited account may submit one more job."""
+        """Return claims, and the seconds until a rate-limited account may submit one more job.
+
+        0 if an account has more keys than a claim looks at.
+        """
         now, by = self.clock.now(), self.store.membership.number
         if by is None:
             return Claimed(), None
-        quanta = dict.fromkeys(self._lanes(tx, JobState.SUBMITTING), queue.QUANTUM)
+        asked = self._known(queue.lanes(tx, job.c.account, now, JobState.SUBMITTING))
+        quanta = dict.fromkeys(asked, queue.QUANTUM)
         lost = self._take(tx, JobState.SUBMITTING, quanta, now, room, by)
-        limits = {
-            name: self.vendors[name].account.max_in_flight
-            for name in self._lanes(tx, JobState.QUEUED)
-            if len(lost) < room
-        }
+        queued = job_turns.accounts(tx, now) if len(lost) < room else {}
+        limits = {name: self.vendors[name].account.max_in_flight for name in self._known(queued)}
         free = capacity.free_slots(tx, limits, now) if limits else capacity.FreeSlots()
-        begun, wait = self._begin(tx, free, room - len(lost), now, by)
+        in_turn = [name for name in free if queued[name]]
+        begun, wait = self._begin(tx, free, in_turn, room - len(lost), now, by)
         claims = [ClaimedJob(row, fresh=False) for row in lost]
         claims += [ClaimedJob(row, True, probe=row["account"] in free.probing) for row in begun]
         for name in free.probing & {row["account"] for row in begun}:
@@ -127,24 +130,50 @@ class Submitter:
         return Claimed(claims, more=len(claims) >= min(room, queue.QUANTUM), full=full), wait
 
     def _begin(
-        self, tx: Tx, free: Mapping[str, int], room: int, now: datetime, by: int
+        self,
+        tx: Tx,
+        free: capacity.FreeSlots,
+        in_turn: Collection[str],
+        room: int,
+        now: datetime,
+        by: int,
     ) -> tuple[list[JobRow], float | None]:
-        """Begin queued jobs, as many of each account as its slots and its token bucket allow."""
+        """Begin queued jobs, as many of each account as its slots and its token bucket allow.
+
+        `in_turn` are the accounts whose jobs have turns.
+        """
         limits = {name: self.vendors[name].account.rate_limit for name in free}
         rates = {name: rate for name, rate in limits.items() if rate is not None}
         buckets = capacity.token_buckets(tx, rates, now) if rates else {}
         quanta = {name: min(slots, queue.QUANTUM) for name, slots in free.items()}
         for name, bucket in buckets.items():
             quanta[name] = min(quanta[name], int(bucket.tokens))
-        queued = self._take(tx, JobState.QUEUED, quanta, now, room, by)
+        turns = {
+            name: job_turns.next_jobs(tx, name, free.served[name], share, now)
+            for name in in_turn
+            if (share := min(quanta[name], room)) > 0
+        }
+        chosen = {name: turn.ids for name, turn in turns.items()}
+        queued = self._take(tx, JobState.QUEUED, quanta, now, room, by, chosen)
+        passed = {name: turn.passed for name, turn in turns.items() if turn.passed is not None}
+        served = {row["account"]: row["fairness_key"] for row in queued if row["account"] in turns}
+        capacity.save_served(tx, free.served, passed | served)
         begun = self.ledger.begin(tx, queued)
         spent = Counter(row["account"] for row in begun)
         left = {name: bucket.less(spent[name]) for name, bucket in buckets.items()}
         capacity.save_buckets(tx, {name: bucket for name, bucket in left.items() if spent[name]})
-        return begun, min((bucket.wait for bucket in left.values() if bucket.wait), default=None)
+        waits = [bucket.wait for bucket in left.values() if bucket.wait] + [0.0] * bool(passed)
+        return begun, min(waits, default=None)
 
     def _take(
-        self, tx: Tx, state: JobState, quanta: Mapping[str, int], now: datetime, room: int, by: int
+        self,
+        tx: Tx,
+        state: JobState,
+        quanta: Mapping[str, int],
+        now: datetime,
+        room: int,
+        by: int,
+        chosen: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> list[JobRow]:
         """Claim due jobs, each for the lease of its account."""
         by_lease: dict[float, dict[str, int]] = {}
@@ -152,11 +181,12 @@ class Submitter:
             by_lease.setdefault(lease_of(self.vendors[name]), {})[name] = quantum
         taken: list[JobRow] = []
         for lease, lanes in by_lease.items():
-            taken += queue.take_jobs(tx, state, lanes, now, lease, room - len(taken), by)
+            left = room - len(taken)
+            taken += queue.take_jobs(tx, state, lanes, now, lease, left, by, chosen=chosen)
         return taken
 
-    def _lanes(self, tx: Tx, state: JobState) -> list[str]:
-        found = queue.lanes(tx, job.c.account, self.clock.now(), state)
+    def _known(self, found: Iterable[str]) -> list[str]:
+        """Return the configured ones of some accounts, in random order."""
         known = [name for name in found if name in self.vendors]
         self.rng.shuffle(known)
         return known

@@ -22,11 +22,13 @@ class FreeSlots(dict[str, int]):
     """How many more jobs each account may have in flight.
 
     `probing`: the held accounts of which one job is submitted, to see whether they still are.
+    `served`: the fairness key of each account that was served last.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.probing: set[str] = set()
+        self.served: dict[str, str] = {}
 
 
 def free_slots(tx: Tx, limits: Mapping[str, int], now: datetime) -> FreeSlots:
@@ -38,14 +40,15 @@ def free_slots(tx: Tx, limits: Mapping[str, int], now: datetime) -> FreeSlots:
     count at the same time.
     """
     table = account_state.c
+    held = (table.held_since, table.look_at, table.probing)
     rows = tx.execute(
-        sa.select(table.account, table.paused_until, table.held_since, table.look_at, table.probing)
+        sa.select(table.account, table.paused_until, *held, table.served_key)
         .where(account_state.c.account.in_(limits))
         .order_by(account_state.c.account)
         .with_for_update()
     )
     free = FreeSlots()
-    for account, paused_until, held_since, look_at, probing in rows:
+    for account, paused_until, held_since, look_at, probing, served in rows:
         is_held = held_since is not None
         is_shut = is_held and not (probing and (look_at or now) <= now)
         if is_shut or (paused_until is not None and paused_until > now):
@@ -54,6 +57,7 @@ def free_slots(tx: Tx, limits: Mapping[str, int], now: datetime) -> FreeSlots:
         if slots > 0:
             free[account] = 1 if is_held else slots
             free.probing.update([account] if is_held else [])
+            free.served[account] = served or ""
     return free
 
 
@@ -85,6 +89,17 @@ def save_buckets(tx: Tx, buckets: Mapping[str, TokenBucket]) -> None:
         mine = account_state.c.account == account
         values = {"tokens": bucket.tokens, "tokens_at": bucket.at}
         tx.execute(sa.update(account_state).where(mine).values(**values))
+
+
+def save_served(tx: Tx, before: Mapping[str, str], served: Mapping[str, str]) -> None:
+    """Store the fairness keys that accounts served last, where they are others than `before`.
+
+    `free_slots` has locked the rows.
+    """
+    for account, key in served.items():
+        if key != before[account]:
+            mine = account_state.c.account == account
+            tx.execute(sa.update(account_state).where(mine).values(served_key=key))
 
 
 def lock_accounts(tx: Tx, accounts: Collection[str]) -> None:

@@ -26,7 +26,7 @@ from orchestrator.vendors.order import Order
 #: Column values of a job to come; a repetition has `again` too.
 Draft = dict[str, Any]
 
-_REPEATED = ("model", "capability", "input", "callback_events", "metadata")
+_REPEATED = ("model", "capability", "input", "callback_events", "metadata", "queue_rank")
 
 
 @dataclass(kw_only=True)
@@ -52,11 +52,13 @@ class JobIntake:
             "fingerprints": (),
             "created_at": now,
             "due_at": now,
+            "fairness_key": api_key,
         }
 
     def repetition(self, old: JobRow, api_key: str, *, again: bool) -> Draft:
         """Return the columns of a job that repeats a final one: unchecked, see `check_order`.
 
+        It has the turns of the old job, and starts at once.
         Raises `Conflict` if the old job is live, or lacks its account or its callback URL.
         """
         old_id = old["id"]
@@ -70,7 +72,9 @@ class JobIntake:
         draft = self.draft(vendor, api_key)
         draft |= {name: value for name, value in old.items() if name in _REPEATED}
         draft["callback_url"] = self._callback_url_of(old)
-        seconds = (old["deadline_at"] - old["created_at"]).total_seconds()
+        draft["fairness_key"] = old["fairness_key"] or old["api_key"]
+        began = old["start_after"] or old["created_at"]
+        seconds = (old["deadline_at"] - began).total_seconds()
         draft |= {"external_task_id": draft["id"], "retry_of": old_id, "again": again}
         draft["deadline_at"] = after(draft["created_at"], seconds)
         return draft

@@ -32,9 +32,14 @@ class Resumed(NamedTuple):
 def resume(tx: Tx, now: datetime) -> Resumed:
     """Unit of work: make every live job due, and treat the queued ones as perhaps sent.
 
+    Those that have not reached their start wait for it.
+
     No service may work on the database meanwhile.
     """
-    queued, in_flight = job.c.state == JobState.QUEUED, job.c.state.in_(IN_FLIGHT)
+    # A start that is yet to come was yet to come whenever the backup was made: it was not sent.
+    has_begun = sa.or_(job.c.start_after.is_(None), job.c.start_after <= now)
+    queued = sa.and_(job.c.state == JobState.QUEUED, has_begun)
+    in_flight = job.c.state.in_(IN_FLIGHT)
     detail = sa.literal({"action": "restore", "state": JobState.QUEUED}, trace.c.detail.type)
     noted = sa.select(
         job.c.id, sa.literal(now, trace.c.at.type), sa.literal("operator"), detail

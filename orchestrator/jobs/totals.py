@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from orchestrator.database import queue
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, job
 from orchestrator.database.tables.indexes import uncommon
 from orchestrator.foundation.states import AT_VENDOR, JobState
+from orchestrator.jobs.waiting import waiting_since
 
 
 class Totals(NamedTuple):
     """Jobs and deliveries by state; seconds since the oldest job of a state was created.
 
+    `queued` leaves out jobs that have not reached their start, and counts others from it.
     `overdue` is the age of the longest overdue delivery. None: there is none.
     """
 
@@ -41,7 +44,7 @@ def totals(tx: Tx, now: datetime) -> Totals:
         jobs,
         estimated,
         dict(tx.execute(_OWED).all()),
-        _oldest(tx, now, JobState.QUEUED),
+        _queued(tx, now),
         _oldest(tx, now, JobState.SUBMITTING),
         max((age for age in ages if age is not None), default=None),
         _age(tx.scalar(_DUE), now, overdue=True),
@@ -58,6 +61,12 @@ def _stored(tx: Tx) -> tuple[int, bool]:
     return tx.scalar(_ALL) or 0, False
 
 
+def _queued(tx: Tx, now: datetime) -> float | None:
+    accounts = queue.lanes(tx, job.c.account, _ALL_TIME, JobState.QUEUED)
+    found = [waiting_since(tx, account, now) for account in accounts]
+    return _age(min((since for since in found if since), default=None), now)
+
+
 def _oldest(tx: Tx, now: datetime, state: JobState) -> float | None:
     return _age(tx.scalar(_OLDEST, {"state": state}), now)
 
@@ -68,6 +77,8 @@ def _age(since: datetime | None, now: datetime, *, overdue: bool = False) -> flo
     return max(0.0, (now - since).total_seconds())
 
 
+#: No job is due later.
+_ALL_TIME = datetime.max.replace(tzinfo=UTC)
 #: Jobs that are counted exactly on PostgreSQL.
 MANY = 200_000
 _ESTIMATE = sa.text("SELECT reltuples FROM pg_class WHERE oid = to_regclass('job')")

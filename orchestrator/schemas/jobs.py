@@ -42,6 +42,10 @@ class JobColumns(JobHead):
     resolved_by: str | None
     retry_of: str | None
     retry_root: str | None
+    api_key: str
+    fairness_key: str
+    queue_rank: int
+    start_after: datetime | None
     created_at: datetime
     submitted_at: datetime | None
     finished_at: datetime | None
@@ -158,6 +162,15 @@ class Job(Shape):
     retry_root: Annotated[
         str | None, Field(description="The first job of a chain of retries; null: no retry.")
     ] = None
+    priority: Annotated[
+        int, Field(description="Among the queued jobs of its fairness key: higher goes first.")
+    ] = 0
+    fairness_key: Annotated[
+        str | None, Field(description="Slots of the account go round the keys; null: its API key.")
+    ] = None
+    start_after: Annotated[
+        AwareDatetime | None, Field(description="It is not submitted before; null: at once.")
+    ] = None
     version: Annotated[int, Field(description="Grows with every visible change.")]
     created_at: AwareDatetime
     submitted_at: AwareDatetime | None
@@ -239,6 +252,9 @@ def job_json(row: JobColumns, base: str, held: Json | None = None) -> Json:
         "resolved_by": row["resolved_by"],
         "retry_of": row["retry_of"],
         "retry_root": row["retry_root"],
+        "priority": -row["queue_rank"],
+        "fairness_key": _given_key(row),
+        "start_after": rfc3339_or_none(row["start_after"]),
         "version": row["version"],
         "created_at": rfc3339_or_none(row["created_at"]),
         "submitted_at": rfc3339_or_none(row["submitted_at"]),
@@ -252,6 +268,11 @@ def job_json(row: JobColumns, base: str, held: Json | None = None) -> Json:
             "events": f"{base}/v1/events?job={row['id']}",
         },
     }
+
+
+def _given_key(row: JobColumns) -> str | None:
+    """Return a fairness key that is not that of the job's API key."""
+    return None if row["fairness_key"] in ("", row["api_key"]) else row["fairness_key"]
 
 
 def stored_files(output: Mapping[str, Any]) -> list[StoredFile]:
@@ -299,6 +320,7 @@ _ROW: JobColumns = {
     "vendor_task_id": "90193357", "vendor_status": "processing", "progress": None,
     "input": Raw(encode(EXAMPLE_INPUT)), "output": None, "error": None, "billing": None,
     "metadata": {"order": "991"}, "resolved_by": None, "retry_of": None, "retry_root": None,
+    "api_key": "", "fairness_key": "shop-7", "queue_rank": 0, "start_after": None,
     "version": 3, "created_at": CREATED, "submitted_at": _SUBMITTED, "finished_at": None,
     "deadline_at": NEXT_DAY, "due_at": _SUBMITTED + timedelta(minutes=1),
 }  # fmt: skip

@@ -78,7 +78,10 @@ class AccountHistory(History):
 class QueueAges(Shape):
     """Seconds since the oldest was created, or became due; null: there is none."""
 
-    queued: Annotated[float | None, Field(description="A job that is not submitted.")]
+    queued: Annotated[
+        float | None,
+        Field(description="A job that is not submitted, though its `start_after` has passed."),
+    ]
     submitting: Annotated[float | None, Field(description="A job whose submission is in doubt.")]
     at_vendor: Annotated[float | None, Field(description="A job that the vendor has.")]
     delivery: Annotated[float | None, Field(description="An overdue delivery.")]

@@ -10,10 +10,13 @@ import pytest
 import structlog
 
 from orchestrator.database.tables import subscriber
+from orchestrator.engine.submit import Submitter
+from orchestrator.foundation.clock import after, rfc3339
 from orchestrator.foundation.ids import is_id
 from orchestrator.jobs.intake import JobIntake
 from tests.api.test_support import BODY, calling, submitted
-from tests.harness.runtime import Harness
+from tests.harness.engine import drive
+from tests.harness.runtime import START, Harness
 from tests.vendors.test_large_images import reference
 
 pytestmark = pytest.mark.usefixtures("everywhere")
@@ -50,6 +53,78 @@ async def test_a_job_is_stored_before_it_is_acknowledged(tmp_path: Path) -> None
         assert row["callback_events"] == ["job.*"]
         (lane,) = await api.rows("subscriber")
         assert (row["callback_lane"], lane["callback_origin"]) == (lane["id"], "https://my.app")
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        (90, 90),
+        (0.0, 0),
+        (30 * 86400, 30 * 86400),
+        ("2026-11-20T11:00:00+00:00", 3600),
+        ("2026-12-20t10:00:00z", 30 * 86400),
+        ("2026-11-20T12:00:00+03:00", 0),
+    ],
+)
+async def test_a_job_starts_at_its_time_and_its_deadline_counts_from_then(
+    tmp_path: Path, given: object, seconds: float
+) -> None:
+    async with calling(tmp_path) as api:
+        job = await submitted(api, start_after=given, deadline=3600)
+        row = await api.job(job["id"])
+        now = START if isinstance(given, str) else row["created_at"]
+        start = after(now, seconds) if seconds else None
+        assert row["start_after"] == start
+        assert row["due_at"] == (start or row["created_at"])
+        assert row["deadline_at"] == after(row["due_at"], 3600)
+        assert (job["status"], job["start_after"]) == ("queued", start and rfc3339(start))
+
+
+async def test_a_job_that_waits_for_its_start_may_be_canceled(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        job = await submitted(api, start_after=600)
+        assert await drive(api.runtime.assemble(Submitter)) == 0
+        canceled = await api.post(f"/v1/jobs/{job['id']}/cancel", 200)
+        assert canceled["status"] == "canceled"
+
+
+async def test_turns_are_of_the_api_key_or_of_the_fairness_key(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        plain = await submitted(api)
+        named = await submitted(api, priority=7, fairness_key="c \u2603")
+        assert (plain["priority"], plain["fairness_key"]) == (0, None)
+        assert (named["priority"], named["fairness_key"]) == (7, "c \u2603")
+        rows = [await api.job(job["id"]) for job in (plain, named)]
+        assert [row["queue_rank"] for row in rows] == [0, -7]
+        assert [row["fairness_key"] for row in rows] == [rows[0]["api_key"], "c \u2603"]
+
+
+async def test_a_retry_keeps_the_turns_of_its_job_and_starts_at_once(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        job = await submitted(api, priority=3, fairness_key="c", start_after=600, deadline=60)
+        await api.post(f"/v1/jobs/{job['id']}/cancel", 200)
+        again = await api.post(f"/v1/jobs/{job['id']}/retry", 202)
+        assert (again["priority"], again["fairness_key"]) == (3, "c")
+        assert again["start_after"] is None
+        row = await api.job(again["id"])
+        assert row["due_at"] == row["created_at"]
+        assert (row["deadline_at"] - row["created_at"]).total_seconds() == 60
+
+
+@pytest.mark.parametrize(
+    "change", [{"start_after": 61}, {"priority": 1}, {"fairness_key": "b"}, {"start_after": None}]
+)
+async def test_an_idempotency_key_stands_for_the_start_and_the_turns_too(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    async with calling(tmp_path) as api:
+        body = BODY | {"start_after": 60, "priority": 0, "fairness_key": "a"}
+        headers = {"idempotency-key": "order-1"}
+        first = await api.post("/v1/jobs", 202, body, headers=headers)
+        api.clock.advance(5)
+        assert (await api.post("/v1/jobs", 202, body, headers=headers))["id"] == first["id"]
+        refused = await api.post("/v1/jobs", 422, body | change, headers=headers)
+        assert refused["code"] == "idempotency_key_reused"
 
 
 async def test_absent_fields_get_their_defaults(tmp_path: Path) -> None:

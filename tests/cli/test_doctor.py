@@ -235,6 +235,8 @@ def test_paused_accounts_and_jobs_queued_for_long_are_found(
     fake.script("GET /v1/subscribers", (200, page()))
     fake.script("GET /v1/events", (200, page()))
     rows = [] if age is None else [job("queued", created_at=aged(each)) for each in (1, age)]
+    # Not before its start.
+    rows += [job("queued", created_at=aged(9000), start_after=LATER)]
     fake.script("GET /v1/jobs", (200, page(*rows)))
     found = findings_of(run("doctor", "--json", "--server", fake.url, "--api-key", KEY))
     queue = found.get("queue of main", {"status": None, "found": ""})

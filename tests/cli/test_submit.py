@@ -36,6 +36,7 @@ def test_submit_builds_the_request_from_file_and_flags(fake: Fake) -> None:
     more = (
         "--metadata order=991 --external-id order-991 --deadline 1h"
         " --callback-url https://my.app/h --model m -q"
+        " --start-after 2h --priority -3 --fairness-key c7"
     )
     ran = run("--server", fake.url, *words.split(), "--prompt", "a cat", *more.split())
     assert (ran.code, ran.out) == (0, f"{JOB}\n")
@@ -53,6 +54,9 @@ def test_submit_builds_the_request_from_file_and_flags(fake: Fake) -> None:
         "callback_url": "https://my.app/h",
         "metadata": {"order": "991"},
         "deadline": 3600,
+        "start_after": 7200,
+        "priority": -3,
+        "fairness_key": "c7",
     }
     assert len(headers["idempotency-key"]) >= 24
 

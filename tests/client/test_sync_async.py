@@ -8,6 +8,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Coroutine, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -149,7 +150,11 @@ def test_an_httpx_client_of_the_caller_is_used_and_left_open() -> None:
     http = httpx.Client(transport=httpx.MockTransport(respond))
     with Client("https://there.example/base", SECRET, http=http, user_agent="mine/1") as client:
         client.jobs.get("job_1")
-        client.submit(model="m", input={"prompt": "p"}, deadline=5, wait=90, metadata={"a": 1})
+        start = datetime(2026, 11, 20, 10, tzinfo=UTC)
+        client.submit(
+            model="m", input={"prompt": "p"}, deadline=5, wait=90, metadata={"a": 1},
+            start_after=start, priority=2,
+        )  # fmt: skip
     assert not http.is_closed
     read, submitted = seen
     assert str(read.url) == "https://there.example/base/v1/jobs/job_1"
@@ -158,7 +163,8 @@ def test_an_httpx_client_of_the_caller_is_used_and_left_open() -> None:
     assert submitted.headers["prefer"] == "wait=60"
     assert len(submitted.headers["idempotency-key"]) >= 32
     assert (
-        submitted.content == b'{"model":"m","input":{"prompt":"p"},"metadata":{"a":1},"deadline":5}'
+        submitted.content == b'{"model":"m","input":{"prompt":"p"},"metadata":{"a":1},"deadline":5,'
+        b'"start_after":"2026-11-20T10:00:00Z","priority":2}'
     )
     assert submitted.extensions["timeout"]["read"] == 90
 

@@ -113,6 +113,21 @@ async def test_a_queued_job_says_why_it_waits_and_a_stuck_one_what_its_vendor_an
             assert words not in await reader.see(path)
 
 
+async def test_a_job_shows_its_start_and_its_turns(pages: Dashboard) -> None:
+    api = pages.api
+    start = after(api.clock.now(), 600)
+    turns: dict[str, Any] = {"fairness_key": "customer-7", "queue_rank": -4}
+    waits = (await api.open(start_after=start, due_at=start, **turns))["id"]
+    async with pages.reader(Scope.READ) as reader:
+        for path in ("/jobs", f"/jobs/{waits}"):
+            assert TEXTS["job.starts"] in await reader.see(path)
+        text = await reader.see(f"/jobs/{waits}")
+        assert "<dd>customer-7</dd>" in text
+        assert "<dd>4</dd>" in text
+        api.clock.advance(601)
+        assert f"{TEXTS['job.starts']} <" not in await reader.see("/jobs")
+
+
 async def test_a_link_to_the_next_page_repeats_no_notice(pages: Dashboard) -> None:
     for _ in range(51):
         await pages.api.open()

@@ -196,6 +196,8 @@ async def test_gauges_of_the_database_are_by_account_and_status(h: Harness) -> N
     h.clock.advance(10)
     await h.open(state="queued", account="main")
     await h.open(state="submitted", account="main")
+    start = after(h.clock.now(), 60)
+    await h.open(state="queued", account="main", start_after=start, due_at=start)
     changed = {
         "paused_until": after(START, 60), "degraded": True, "unsigned": 1, "stale": 2,
         "mismatched": 12, "held_reason": "exhausted", "held_since": START,
@@ -207,7 +209,7 @@ async def test_gauges_of_the_database_are_by_account_and_status(h: Harness) -> N
     aged = (h.clock.now() - made_at(old["id"])).total_seconds() + 40
     h.clock.advance(40)
     found = read(h.runtime.metrics.exposition(await h.runtime.assemble(Gauges).now()).decode())
-    assert total(found, "account_jobs", account="main", status="queued") == 2
+    assert total(found, "account_jobs", account="main", status="queued") == 3
     assert total(found, "account_oldest_job_age_seconds", account="main", status="queued") == aged
     assert total(found, "account_oldest_job_age_seconds", account="main", status="submitted") == 40
     assert total(found, "account_paused", account="main") == 1

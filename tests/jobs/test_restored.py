@@ -54,6 +54,16 @@ async def test_a_queued_job_that_the_vendor_has_is_adopted_and_not_sent(h: Harne
     assert [request.method for request in h.network.requests] == ["GET"]
 
 
+async def test_a_job_that_has_not_reached_its_start_waits_for_it(h: Harness) -> None:
+    start = after(h.clock.now(), 60)
+    opened = await h.open("kling", start_after=start, due_at=start)
+    assert await resumed(h) == (0, 0)
+    row = await h.job(opened["id"])
+    assert (row["state"], row["due_at"], row["attempt"]) == (S.QUEUED, start, 0)
+    h.clock.advance(61)
+    assert await resumed(h) == (1, 0)
+
+
 async def test_a_queued_job_that_the_vendor_lacks_is_sent_once_after_two_answers_that_count(
     h: Harness,
 ) -> None:

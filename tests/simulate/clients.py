@@ -88,6 +88,7 @@ class Caller:
         }  # fmt: skip
         if rng.random() < 0.3:
             body["callback_url"] = "https://caller.example.com/hook"
+        body |= world.schedule()
         job = await self._submit("/v1/jobs", body, f"order-{self.number}")
         if world.occurs("refresh"):
             await asyncio.sleep(rng.uniform(0, 60))

@@ -32,6 +32,9 @@ class JobRow(NamedTuple):
     error: str | None
     callback_lane: str | None
     claimed_by: int | None
+    fairness_key: str
+    queue_rank: int
+    start_after: int | None
 
 
 class DeliveryRow(NamedTuple):

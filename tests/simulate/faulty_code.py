@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.database import queue
+from orchestrator.database import job_turns, queue
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job, push
 from orchestrator.engine import claims, deliver, poll, submit, submit_outcome
@@ -28,6 +28,7 @@ from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.states import RANK, JobState, SubscriberState
 from orchestrator.jobs import ledger, transition
 from orchestrator.jobs.capacity import FreeSlots, in_flight
+from orchestrator.jobs.creation import create_jobs
 from orchestrator.jobs.ledger import Ledger, Reschedule
 from orchestrator.vendors.report import Report
 
@@ -103,6 +104,17 @@ def send_always() -> Iterator[None]:
         for stage in (submit, poll, deliver):
             patches.enter_context(patched(stage, "permit", lambda *_: lambda: True))
         yield
+
+
+def start_at_once(tx: Tx, drafts: Sequence[dict[str, Any]]) -> Sequence[Any]:
+    return create_jobs(tx, [draft | {"due_at": draft["created_at"]} for draft in drafts])
+
+
+def oldest_first(tx: Tx, now: datetime) -> dict[str, bool]:
+    return dict.fromkeys(_accounts(tx, now), False)
+
+
+_accounts = job_turns.accounts
 
 
 # -- state

@@ -15,6 +15,7 @@ from tests.simulate.committed_rows import CommittedRows, DeliveryRow, EventRow, 
 from tests.simulate.dialects import FAILED, SUCCEEDED, Render
 from tests.simulate.next_due import NextDue, next_due, virtual_time
 from tests.simulate.replica import Replica
+from tests.simulate.turns import Turns
 
 if TYPE_CHECKING:
     from tests.simulate.clients import Subscriber
@@ -42,6 +43,7 @@ class Checker:
         self._job_events: dict[str, EventRow] = {}
         #: The deliveries that were dead once: a replay of one comes late.
         self._died: set[str] = set()
+        self._turns = Turns()
         self._completions: Counter[tuple[str, bool]] = Counter()
 
     # -- observations of clients and vendors
@@ -186,6 +188,8 @@ class Checker:
         }:
             yield from self._over_limit(begun)
             yield from self._despite_hold()
+        virtual_now = self._world.loop.time()
+        yield from self._turns.violations(self.committed, virtual_now, self._world.plan.skew)
 
     def _despite_hold(self) -> Iterator[str]:
         """Check that of a held account one job at a time is submitted, when a look is due (21)."""

@@ -92,6 +92,9 @@ class Plan:
     odd_shapes: float
     #: Probability that a vendor forgets a render for a while. In half of the runs none does.
     forgetful: float
+    #: Probability that a job has a priority, a fairness key and a start. In half of the runs none
+    #: has.
+    scheduled: float
     #: Probability that a commit is followed by the loss of a session. In half of the runs none is.
     lost_sessions: float
     #: Probability that a process dies when a submission has left. In half of the runs none does.
@@ -125,6 +128,7 @@ def plan_of(seed: int) -> Plan:
         faults=faults,
         # Drawn apart: they leave the other draws of a seed as they are.
         odd_shapes=max(0.0, random.Random(f"shapes {seed}").uniform(-1, 1)),
+        scheduled=random.Random(f"scheduled {seed}").choice((0.0, 0.0, 0.5, 1.0)),
         forgetful=max(0.0, random.Random(f"forgetful {seed}").uniform(-1, 1)),
         deadly_submissions=max(0.0, random.Random(f"deadly {seed}").uniform(-0.4, 0.4)),
         lost_sessions=max(0.0, random.Random(f"sessions {seed}").uniform(-0.2, 0.2)),

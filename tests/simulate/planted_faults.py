@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrator.api import job_submission
-from orchestrator.database import queue
+from orchestrator.database import job_turns, queue
 from orchestrator.database.membership import Membership
 from orchestrator.database.postgres import session
 from orchestrator.database.tables import job
@@ -22,7 +22,7 @@ from orchestrator.engine.recovery import Recovery
 from orchestrator.engine.worker import Claimed
 from orchestrator.events import outbox
 from orchestrator.events.filters import Filter
-from orchestrator.jobs import capacity, transition
+from orchestrator.jobs import capacity, intake, transition
 from orchestrator.jobs.ledger import Ledger
 from orchestrator.vendors.report import Report
 from tests.simulate import faulty_code
@@ -52,6 +52,11 @@ PLANTED_FAULTS: Mapping[str, Plant] = {
         capacity, "free_slots", faulty_code.ignore_account_limit
     ),
     "a held account is submitted to": _patch(capacity, "free_slots", faulty_code.ignore_holds),
+    "a start is ignored": _patch(intake, "create_jobs", faulty_code.start_at_once),
+    "turns are forgotten": _patch(capacity, "save_served", lambda *_: None),
+    "the oldest job goes first, whatever its key": _patch(
+        job_turns, "accounts", faulty_code.oldest_first
+    ),
     "the intent is not committed before the request": _patch(
         Ledger, "begin", faulty_code.claim_without_write
     ),

@@ -94,6 +94,7 @@ class World:
         self.settings = settings
         self.rng = random.Random(f"dice {plan.seed}")
         self._steps = random.Random(f"steps {plan.seed}")
+        self._schedules = random.Random(f"schedules {plan.seed}")
         self._shapes = random.Random(f"odd shapes {plan.seed}")
         self._memory = random.Random(f"memory {plan.seed}")
         self._sessions = random.Random(f"sessions {plan.seed}")
@@ -162,6 +163,20 @@ class World:
             return None
         self.counts["odd_shapes"] += 1
         return self._shapes
+
+    def schedule(self) -> dict[str, Any]:
+        """Draw the priority, the fairness key and the start of a job: often that of the others."""
+        drawn = self._schedules
+        together = after(START, self.plan.submit_until).isoformat()
+        body = {
+            "priority": drawn.choice((-10, 0, 0, 10)),
+            "fairness_key": drawn.choice(("a", "a", "b", "c")),
+            "start_after": drawn.choice((0, 40, together, together)),
+        }
+        if drawn.random() >= self.plan.scheduled:
+            return {}
+        self.counts["scheduled"] += 1
+        return body
 
     def forgotten(self) -> tuple[float, float]:
         """Draw from when until when a vendor does not know a render, in seconds of its age."""

@@ -59,6 +59,8 @@ _JOB: Mapping[str, Any] = {
     "version": 3,
     "vendor_task_id": "867283741759111202",
     "account": "bench-0",
+    "fairness_key": "bench",
+    "queue_rank": 0,
 }
 
 
@@ -180,7 +182,7 @@ def chunks(engine: sa.Engine, era: str, count: int) -> Iterator[Chunk]:
 
 def _event_template(now: datetime, sequence: int) -> str:
     """Return the body of an event with `<job>` and `<event>` in place of ids."""
-    row: dict[str, Any] = {**dict.fromkeys(job.c.keys()), **_JOB, **_DONE}
+    row: dict[str, Any] = {**dict.fromkeys(job.c.keys()), **_JOB, **_DONE, "api_key": "bench"}
     row |= dict.fromkeys(("id", "external_task_id"), "<job>")
     row |= dict.fromkeys(("created_at", "submitted_at", "finished_at", "deadline_at"), now)
     data = job_json(cast("JobRow", row), "http://127.0.0.1:8080")

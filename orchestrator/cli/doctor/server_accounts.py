@@ -72,16 +72,20 @@ def _any_queued(client: Client) -> bool:
 
 
 class _Queue:
-    """The queued jobs of an account: in words, and the age of the oldest one that was read (s)."""
+    """The queued jobs of an account: in words, and the age of the oldest one that was read (s).
+
+    Those that have not reached their start are left out.
+    """
 
     def __init__(self, client: Client, account: str, now: datetime) -> None:
         status = JobState.QUEUED.value
         page = client.full_page(JOB.page, JOB.path, status=status, account=account, limit=_READ)
         self.account = account
         more = " or more" if page.has_more else ""
-        self.words = f"{len(page.data)}{more} queued {'job' if len(page.data) == 1 else 'jobs'}"
-        created = [job.created_at for job in page.data]
-        self.oldest = (now - min(created)).total_seconds() if created else 0.0
+        starts = [job.start_after or job.created_at for job in page.data]
+        begun = [start for start in starts if start <= now]
+        self.words = f"{len(begun)}{more} queued {'job' if len(begun) == 1 else 'jobs'}"
+        self.oldest = (now - min(begun)).total_seconds() if begun else 0.0
 
 
 def _queue(row: Account, queue: _Queue | None, now: datetime) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from orchestrator.dashboard.findings import (
     of_account,
     refused_count,
     stuck,
+    waiting_since,
 )
 from orchestrator.dashboard.page import Page
 
@@ -53,10 +54,12 @@ async def _shown(page: Page, result: Json | None) -> Response:
         jobs("queued", _QUEUED),
         _findings(page, account),
     )
+    now = page.renderer.now()
+    starts = [begun for job in queued["data"] if (begun := waiting_since(job, now))]
     return page.render(
         "account.html",
         account=account,
-        state=condition(account, page.renderer.now()),
+        state=condition(account, now),
         findings=findings,
         refused=refused_count(account),
         result=result,
@@ -64,6 +67,7 @@ async def _shown(page: Page, result: Json | None) -> Response:
         hours=histories.HOURS,
         failed=failed["data"],
         queued=queued,
+        oldest=min(starts, default=None),
     )
 
 

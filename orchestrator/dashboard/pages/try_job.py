@@ -20,6 +20,9 @@ _OURS = {
     "external_task_id": "line",
     "callback_url": "url",
     "deadline": "number",
+    "start_after": "line",
+    "priority": "number",
+    "fairness_key": "line",
     "metadata": "json",
 }
 #: Codes of refusals that a change of the form remedies.
@@ -119,6 +122,7 @@ async def _form(
         left_out=sorted(name for name, text in texts.items() if text and name not in shown),
         texts=texts,
         ours=_OURS,
+        has_more_fields=any(chosen.get(name) for name in _OURS),
         sent=chosen,
         faults=faults or {},
         preview=preview,

@@ -21,6 +21,10 @@ COMMON: Mapping[tuple[str, str], frozenset[str]] = {
     ("delivery", "state"): frozenset({DeliveryState.DELIVERED}),
 }
 
+#: The condition of the index of queued jobs. Every rank is below 1000: without that, PostgreSQL may
+#: take this index for statements whose index is that of all due jobs, and sort what it finds.
+QUEUED = f"state = '{JobState.QUEUED}' AND queue_rank < 1000"
+
 
 def uncommon(table: str, column: str) -> str:
     """Return the condition of the index of rows without a common value."""
@@ -40,6 +44,11 @@ def pending(name: str, *columns: str, given: str = "due_at", unique: bool = Fals
 def dead(name: str, *columns: str) -> sa.Index:
     """Return an index of the dead deliveries, which are few."""
     return _partial(name, being("state", DeliveryState.DEAD), *columns)
+
+
+def queued(name: str, *columns: str) -> sa.Index:
+    """Return an index of the queued jobs."""
+    return _partial(name, QUEUED, *columns)
 
 
 def being(column: str, value: str) -> str:

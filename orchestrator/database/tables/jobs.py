@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlmodel import Field, Index, SQLModel, UniqueConstraint
 
 from orchestrator.database.tables.columns import Count, Instant, Json, RawJson, claimed_by
-from orchestrator.database.tables.indexes import pending, rare
+from orchestrator.database.tables.indexes import pending, queued, rare
 from orchestrator.foundation.states import JobState
 
 
@@ -46,6 +46,13 @@ class Job(SQLModel, table=True):
     #: The first job of a chain of retries, and the number of this retry among all of that chain.
     retry_root: str | None = None
     retry_number: int | None = None
+    #: Whose turn takes the job from the queue: the caller's word, or its API key. Empty: a process
+    #: of an older version stored it.
+    fairness_key: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    #: The priority, negated: a lower rank goes first, in the order of an index.
+    queue_rank: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    #: It is not submitted before; NULL: at once.
+    start_after: datetime | None = Field(default=None, sa_type=Instant)
     #: Submissions begun.
     attempt: int = 0
     #: Consecutive submissions that certainly did not happen.
@@ -81,6 +88,8 @@ class Job(SQLModel, table=True):
         Index("ix_job_idempotency", "api_key", "idempotency_key", unique=True),
         Index("ix_job_vendor_task", "vendor_task_id", "account", unique=True),
         pending("ix_job_due", "account", "state", "due_at"),
+        # The state, so that all of a turn is read in the index: rows are wide.
+        queued("ix_job_turn", "account", "state", "fairness_key", "queue_rank", "due_at"),
         pending("ix_job_deadline", "deadline_at"),
         # Of two concurrent retries, one gets the number.
         pending("ix_job_retry", "retry_root", "retry_number", given="retry_root", unique=True),
@@ -172,6 +181,8 @@ class AccountState(SQLModel, table=True):
     looks: int | None = None
     #: True if the next look submits a job, since a check cannot tell; else it is a check.
     probing: bool | None = None
+    #: The fairness key that was served last: the turn of the next one comes.
+    served_key: str | None = None
     #: The token bucket of `rate_limit` at `tokens_at`; NULL: full.
     tokens: float | None = None
     tokens_at: datetime | None = Field(default=None, sa_type=Instant)

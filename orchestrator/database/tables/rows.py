@@ -46,6 +46,9 @@ class JobRow(TypedDict):
     retry_of: str | None
     retry_root: str | None
     retry_number: int | None
+    fairness_key: str
+    queue_rank: int
+    start_after: datetime | None
     attempt: int
     tries: int
     asks: int
@@ -127,6 +130,7 @@ class AccountStateRow(TypedDict):
     look_at: datetime | None
     looks: int | None
     probing: bool | None
+    served_key: str | None
     tokens: float | None
     tokens_at: datetime | None
     pushes: int
