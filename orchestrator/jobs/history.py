@@ -1,9 +1,9 @@
 """The history of jobs for charts: counts over time, and the latency of the newest jobs.
 
-A chart of a day may be about a million jobs. So each of its buckets reads the first jobs that were
-created in it, along the index of ids, and no more than `ROWS` are read in all. A bucket with more
-jobs is counted, up to `COUNTED`, and its parts are those of the jobs that were read. Beyond that it
-is estimated from the share of its time that the counted ones cover.
+A chart of a day may be about a million jobs. So each of its buckets is counted in the index of
+ids, up to `COUNTED`, and then reads its jobs, no more than `ROWS` in all. The parts of a bucket
+with more are those of its first jobs, of which half as many are read. A count beyond `COUNTED` is
+estimated from the share of its time that the counted ones cover.
 """
 
 from __future__ import annotations
@@ -105,19 +105,18 @@ def buckets(tx: Tx, account: str | None, span: Span, pushing: Collection[str]) -
     `pushing` are the accounts whose vendors push: a completion of theirs that a status query found
     is a missed push.
     """
-    per_bucket = ROWS // len(span.starts)
+    read_whole = ROWS // len(span.starts)
     bounds = [*span.starts, span.starts[-1] + timedelta(seconds=span.step)]
     values: dict[str, Any] = {f"at_{n}": earliest("job", at) for n, at in enumerate(bounds)}
-    values |= {"account": account, "most": per_bucket, "counted": COUNTED, "one": 1}
+    values |= {"account": account, "counted": COUNTED, "one": 1}
     shape = len(span.starts), account is not None
+    totals = [0] * len(span.starts)
+    for number, count, *lasts in tx.execute(_counts_of_buckets(*shape), values).all():
+        totals[number] = _total(span.starts[number], count, *lasts)
+        values[f"most_{number}"] = count if count <= read_whole else max(1, read_whole // 2)
     rows: list[list[_Job]] = [[] for _ in span.starts]
     for row in sorted(_Job(*row) for row in tx.execute(_in_buckets(*shape), values).all()):
         rows[row.bucket].append(row)
-    totals = [len(some) for some in rows]
-    if per_bucket in totals:
-        counts = tx.execute(_counts_of_buckets(*shape), values).all()
-        for number, count, last_counted, last in counts:
-            totals[number] = _total(span.starts[number], count, last_counted, last)
     queries = _queries(tx, [row for some in rows for row in some])
     return [
         _bucket(start, some, total, pushing, queries)
@@ -193,7 +192,7 @@ def _in_buckets(count: int, of_account: bool) -> Any:
     """Select the first jobs of each bucket."""
     parts = []
     for n in range(count):
-        first = _range(of_account, _bounds(n), _Job._fields[1:], "most").subquery()
+        first = _range(of_account, _bounds(n), _Job._fields[1:], f"most_{n}").subquery()
         parts.append(sa.select(sa.literal_column(str(n)).label("bucket"), first))
     return sa.union_all(*parts)
 
