@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from orchestrator.api.operation import operation
 from orchestrator.api.pagination import Query, plain_digits
 from orchestrator.database.store import Store, Tx
 from orchestrator.foundation.clock import Clock, rfc3339
+from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.states import FINAL, Source
 from orchestrator.jobs import history
 from orchestrator.jobs.history import BOUNDS, Bucket, Latency, Span
@@ -27,6 +30,8 @@ from orchestrator.vendors.contract import Vendor
 
 #: Counts are cached for so many seconds, or so many times what counting took, if that is more.
 _CACHED, _CACHED_TIMES = 2.0, 20.0
+#: Seconds beyond that in which they are still shown, while new ones are made.
+_SHOWN = 8.0
 #: Minutes over which rates are taken.
 _RATE_MINUTES = 5
 
@@ -65,6 +70,7 @@ class Statistics:
         self._lock = asyncio.Lock()
         #: The last document for so many hours, and until when it is fresh.
         self._last: dict[int, tuple[float, Json]] = {}
+        self._counting: set[asyncio.Task[None]] = set()
 
     @operation("Get statistics", responses={200: schemas.Stats})
     async def show(self, context: RequestContext, query: HistoryQuery) -> Response:
@@ -72,15 +78,32 @@ class Statistics:
 
         At most some seconds old. As in the history of an account, large buckets are `estimated`.
         """
+        until, _ = self._last.get(query.hours, (-math.inf, {}))
+        late = self.clock.monotonic() - until
+        if late >= _SHOWN:
+            await self._count(query.hours)
+        elif late >= 0 and not self._counting:
+            # Not this request waits, but a later one is shown them.
+            task = asyncio.create_task(self._count_in_background(query.hours))
+            self._counting.add(task)
+            task.add_done_callback(self._counting.discard)
+        return reply(self._last[query.hours][1])
+
+    async def _count_in_background(self, hours: int) -> None:
+        # The next request that finds no counts says that the database is away.
+        with contextlib.suppress(Unavailable):
+            await self._count(hours)
+
+    async def _count(self, hours: int) -> None:
         async with self._lock:
             began = self.clock.monotonic()
-            until, shown = self._last.get(query.hours, (began, {}))
-            if until <= began:
-                shown = await self.store.read(self._read, query.hours, self.clock.now())
-                ended = self.clock.monotonic()
-                fresh = ended + max(_CACHED, _CACHED_TIMES * (ended - began))
-                self._last[query.hours] = fresh, shown
-        return reply(shown)
+            until, _ = self._last.get(hours, (-math.inf, {}))
+            if until > began:
+                return
+            shown = await self.store.read(self._read, hours, self.clock.now())
+            ended = self.clock.monotonic()
+            fresh = ended + max(_CACHED, _CACHED_TIMES * (ended - began))
+            self._last[hours] = fresh, shown
 
     def _read(self, tx: Tx, hours: int, now: datetime) -> Json:
         pushing = {name for name, vendor in self.vendors.items() if vendor.pushes}

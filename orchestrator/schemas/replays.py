@@ -12,8 +12,8 @@ from orchestrator.schemas.base import Json, OpenEnum, Shape, rfc3339_or_none
 from orchestrator.schemas.example_values import CREATED, FINISHED, IDS, NEXT_DAY
 
 #: Rows of a replay that are counted; the stored number is one more if there are more.
-COUNT_CAP = 10_000
-_IsCapped = Annotated[bool, Field(description="There are more than `count`, which ends at 10,000.")]
+COUNT_CAP = 5000
+_IsCapped = Annotated[bool, Field(description="There are more than `count`, which ends at 5,000.")]
 
 
 class ReplaySelection(TypedDict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,20 @@ async def test_statistics_count_what_is_stored_and_the_ages_of_what_waits(
         assert shown["totals"]["submitted"] == 5
         monkeypatch.setattr(stats.Statistics, "_read", None)
         assert await api.get("/v1/stats") == shown, "it is kept for some seconds"
+
+
+async def test_old_statistics_are_shown_while_new_ones_are_made(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        assert (await api.get("/v1/stats"))["jobs"]["queued"] == 0
+        await submitted(api)
+        api.clock.advance(1)
+        assert (await api.get("/v1/stats"))["jobs"]["queued"] == 0, "they are fresh"
+        api.clock.advance(4)
+        assert (await api.get("/v1/stats"))["jobs"]["queued"] == 0, "nobody waits"
+        for _ in range(500):
+            if (await api.get("/v1/stats"))["jobs"]["queued"]:
+                break
+            await asyncio.sleep(0.01)
+        await submitted(api)
+        api.clock.advance(60)
+        assert (await api.get("/v1/stats"))["jobs"]["queued"] == 2, "too old to be shown"
