@@ -87,7 +87,7 @@ def build(
     ids, metrics, policy = Ids(clock, rng), Metrics(), AddressPolicy(settings.allow_private)
     http_client, submission_client = _clients(settings, policy, transport)
     vendors = {name: bind_vendor(account, clock) for name, account in settings.accounts.items()}
-    learning = Learning(store, vendors, clock)
+    learning = Learning(store, vendors, clock, plans=settings.role != "api")
     feed = EventFeed(store, clock, timedelta(days=settings.retention_days))
     return Runtime(
         settings=settings,

@@ -6,34 +6,41 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from orchestrator.jobs.latency import BOUNDS, Latency, no_counts
-from orchestrator.jobs.learning import Learned, Tally
+from orchestrator.jobs.latency_store import Tally
+from orchestrator.jobs.learning import Learned
 from orchestrator.schemas.base import Json
 from orchestrator.vendors.contract import Vendor
 
-#: Models that are shown, those with the most jobs first: callers name them.
+#: Models that are shown.
 MODELS = 50
 #: Completions without which a share of losses says nothing.
 _FEW = 1.0
 
 
-def learned_json(learned: Learned, vendor: Vendor) -> Json:
-    """Return the fields of an account that status queries are planned with."""
+def learned_json(learned: Learned, vendor: Vendor, models: int = MODELS) -> Json:
+    """Return the fields of an account that status queries are planned with.
+
+    Latencies are those of the models with the most jobs: callers name models.
+    """
     name = vendor.account.name
     mine = [(key, one) for key, one in learned.tallies.items() if key.account == name]
     by_model: defaultdict[str, list[Tally]] = defaultdict(list)
     for key, tally in mine:
         by_model[key.model].append(tally)
-    latencies = {model: _latency(tallies) for model, tallies in by_model.items()}
-    most = sorted(latencies, key=lambda model: (-latencies[model]["samples"], model))[:MODELS]
+    samples = {
+        model: sum(sum(one.counts) for one in tallies) for model, tallies in by_model.items()
+    }
+    most = sorted(samples, key=lambda model: (-samples[model], model))[:models]
     ended = sum(sum(tally.counts) for _, tally in mine)
     asked, fixed = sum(one.asked for _, one in mine), sum(one.fixed for _, one in mine)
     loss = learned.loss(name)
+    is_adaptive = vendor.account.poll.policy == "adaptive"
     known = vendor.pushes and loss.lost + loss.pushed >= _FEW
     return {
-        "latency": {model: latencies[model] for model in sorted(most)},
+        "latency": {model: _latency(by_model[model]) for model in sorted(most)},
         "push_loss": round(loss.estimate, 4) if known else None,
         "polls_per_job": round(asked / ended, 3) if ended >= _FEW else None,
-        "polls_saved": max(0, round(fixed - asked)),
+        "polls_saved": max(0, round(fixed - asked)) if is_adaptive else 0,
     }
 
 

@@ -32,6 +32,8 @@ _MAX_WAIT = 1.0
 #: Subscribers with a label of their own; the others are `other`. Callers name hosts.
 _SUBSCRIBERS = 50
 _OTHER = "other"
+#: Models of an account whose latency has a label.
+_MODELS = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -215,7 +217,8 @@ class Gauges:
         try:
             counts = await self.store.read(count, self.clock.now(), self.settings.database_file)
             learned = self.learning.learned
-            known = {name: learned_json(learned, one) for name, one in self.vendors.items()}
+            vendors = self.vendors.items()
+            known = {name: learned_json(learned, one, _MODELS) for name, one in vendors}
             self._last = Counted(counts, self._names, known)
         except Unavailable as error:
             log.warning("the database could not be counted", error=str(error))

@@ -59,7 +59,8 @@ def _instant_or_seconds(value: Any) -> datetime | float:
     with suppress(ValidationError):
         if isinstance(value, str):
             return _TIME.validate_python(value)
-    if isinstance(value, (int, float)) and value is not True and 0 <= value <= MAX_AHEAD:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and 0 <= value <= MAX_AHEAD:
         return float(value)
     raise PydanticCustomError(
         "start_after",

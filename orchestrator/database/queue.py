@@ -99,11 +99,13 @@ def take_jobs(
     """Claim the oldest due jobs in `state` for `lease` seconds, for the process `by`.
 
     At most `quanta` of each account, and `room` in all. Jobs at the vendor are claimed for a status
-    query, so `queried_at` is set. `early`: jobs that are due within so many seconds, if no process
-    has claimed them. `chosen`: of these accounts, these jobs in this order.
+    query, so `queried_at` is set. `early`: jobs with an id that are due within so many seconds, if
+    their last query is as long ago and found them. `chosen`: of these accounts, these jobs in this
+    order.
     """
     nearly = _NEARLY_DUE_JOBS if early else _DUE_JOBS
-    due = partial(_due_now, tx, nearly, {"now": after(now, early), "state": state})
+    times = {"now": after(now, early), "rested": after(now, -early)}
+    due = partial(_due_now, tx, nearly, {"state": state, **times})
 
     def oldest(lane: str, share: int) -> Iterable[str]:
         return chosen[lane][:share] if lane in chosen else due(lane, share)
@@ -264,7 +266,13 @@ def _take_back(table: sa.Table) -> sa.Update:
 
 _DUE_JOBS = _due(job, job.c.account, job.c.state == sa.bindparam("state"))
 _NEARLY_DUE_JOBS = _due(
-    job, job.c.account, job.c.state == sa.bindparam("state"), job.c.claimed_by.is_(None)
+    job,
+    job.c.account,
+    job.c.state == sa.bindparam("state"),
+    job.c.claimed_by.is_(None),
+    job.c.vendor_task_id.is_not(None),
+    job.c.misses == 0,
+    sa.or_(job.c.queried_at.is_(None), job.c.queried_at <= sa.bindparam("rested")),
 )
 _DUE_DELIVERIES = _due(delivery, delivery.c.subscriber_id)
 _FORCED_DELIVERIES = _due(delivery, delivery.c.subscriber_id, delivery.c.forced_at.is_not(None))

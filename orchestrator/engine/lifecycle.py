@@ -55,6 +55,7 @@ async def running(runtime: Runtime) -> AsyncIterator[None]:
     try:
         await discipline(runtime)
         await store.write(ensure_accounts, sorted(runtime.vendors))
+        await runtime.learning.run()
         await store.listen(runtime.notifier.wake_here)
         if runtime.settings.role != "api":
             await runtime.assemble(Recovery).start()

@@ -125,7 +125,7 @@ class Poller:
                 quantum = min(room - len(queries), queue.QUANTUM) * vendor.batch
                 lease = lease_of(vendor)
                 rows = queue.take_jobs(tx, state, {name: quantum}, now, lease, quantum, by)
-                if places := -len(rows) % vendor.batch:
+                if places := -sum(row["vendor_task_id"] is not None for row in rows) % vendor.batch:
                     # They cost no request more.
                     rows += queue.take_jobs(
                         tx, state, {name: places}, now, lease, places, by, early=EARLY
@@ -155,7 +155,6 @@ class Poller:
                 account, size = vendor.account.name, len(response.content)
                 reports = await off_loop.vendors.run(account, size, vendor.read_answer, response)
             result = self._answered(query, reports, asked_at)
-            self.learning.asked(query.rows)
         except TooLate:
             await self.give_back([query])
             return
@@ -163,6 +162,7 @@ class Poller:
             result = self._unanswered(query, error)
         except Unsupported as error:
             result = self._cannot_ask(query, error)
+        self.learning.asked(query.rows if result.asked else ())
         for note in result.notes:
             label = _RESULTS.get(str(note.detail["outcome"]), "answered")
             self.metrics.polls(vendor.name, label).inc()

@@ -58,8 +58,6 @@ class PublicUrlCheck:
     def __post_init__(self) -> None:
         self._failures = 0
         self._since: datetime | None = None
-        #: What this process knows to be announced; None: it has not looked yet.
-        self._announced: bool | None = None
 
     async def run(self) -> None:
         """Check once, and announce what has changed. Does nothing if policy forbids the address."""
@@ -76,12 +74,15 @@ class PublicUrlCheck:
             self._since = self._since or self.clock.now()
             log.warning("the public URL did not lead here", failures=self._failures, why=fault)
         is_lost = self._failures >= FAILURES
-        if self._announced is is_lost or (fault is not None and not is_lost):
+        if fault is not None and not is_lost:
+            return
+        if (await self.store.read(_announced) is not None) is is_lost:
             return
         lost = self._trouble(fault) if fault is not None else None
         if await self.store.write(_announce, self.ids, lost, self.clock.now()):
+            words = "the public URL is reachable again"
+            log.warning("the public URL is unreachable" if is_lost else words)
             self.notifier.wake("deliver")
-        self._announced = is_lost
 
     def _trouble(self, fault: str) -> Json:
         since, url = rfc3339(self._since or self.clock.now()), self.settings.base_url
@@ -116,21 +117,27 @@ def _pong(body: bytes) -> str:
     return str(document.get("pong")) if isinstance(document, dict) else ""
 
 
-def _announce(tx: Tx, ids: Ids, lost: Json | None, now: datetime) -> bool:
-    """Unit of work: publish that the URL is unreachable, or again reachable; return whether."""
-    if tx.dialect.name == "postgresql":
-        tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+def _announced(tx: Tx) -> Json | None:
+    """Return the data of the event that the URL is unreachable, if it is the newest one."""
     begun, ended = (
         tx.execute(_NEWEST, {"type": kind}).first()
         for kind in (EventType.INGRESS_UNREACHABLE, EventType.INGRESS_RECOVERED)
     )
-    was_lost = begun is not None and (ended is None or ended.id < begun.id)
-    if was_lost is (lost is not None):
+    if begun is None or (ended is not None and ended.id > begun.id):
+        return None
+    data: Json = json.loads(begun.body)["data"]
+    return data
+
+
+def _announce(tx: Tx, ids: Ids, lost: Json | None, now: datetime) -> bool:
+    """Unit of work: publish that the URL is unreachable, or again reachable; return whether."""
+    if tx.dialect.name == "postgresql":
+        tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    before = _announced(tx)
+    if (before is None) is (lost is None):
         return False
     kind = EventType.INGRESS_UNREACHABLE if lost else EventType.INGRESS_RECOVERED
-    data = lost or (json.loads(begun.body)["data"] if begun is not None else {})
-    log.warning("the public URL is unreachable" if lost else "the public URL is reachable again")
-    publish(tx, ids, [NewEvent(kind, Source.CLOCK, data)], now)
+    publish(tx, ids, [NewEvent(kind, Source.CLOCK, lost or before or {})], now)
     return True
 
 

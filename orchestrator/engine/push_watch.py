@@ -2,9 +2,9 @@
 
 A single silent job says little. But the ends that are expected of all live jobs of an account add
 up: once no push has come although ten or so were expected, silence is no chance. Either the pushes
-have stopped, or the vendor has. A few of the oldest jobs are asked about, and the ends that these
-queries find degrade the account (`jobs/push_health`); an answer "still at work" proves the vendor
-slow, and announces nothing.
+have stopped, or the vendor has. A few jobs that should have ended are asked about, and the ends
+that these queries find degrade the account (`jobs/push_health`); an answer "still at work" proves
+the vendor slow, and announces nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from orchestrator.database.tables import account_state, job
 from orchestrator.engine.notifier import Notifier
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.states import AT_VENDOR
-from orchestrator.jobs.learning import LatencyKey, Learned, Learning
+from orchestrator.jobs.latency_store import LatencyKey
+from orchestrator.jobs.learning import Learned, Learning
 from orchestrator.jobs.ledger import Ledger
 from orchestrator.vendors.contract import Vendor
 
@@ -86,32 +87,25 @@ class PushWatch:
 
     async def _look(self, learned: Learned, silence: _Silence, now: datetime) -> None:
         live = await self.store.read(_live, silence.account)
+        hazards = {one.id: hazard(learned, silence, one, now) for one in live}
         pushed = 1 - learned.loss(silence.account).estimate
-        if expected_pushes(learned, silence, live, now) * pushed < _EXPECTED:
+        if sum(hazards.values()) * pushed < _EXPECTED:
             return
         log.info("many pushes are overdue", account=silence.account, silent=silence.seconds)
         self._asked_after[silence.account] = silence.seconds
-        oldest = [one.id for one in live[:_ASKED]]
-        await self.store.write(self.ledger.poll_now, oldest, now)
+        # Not the oldest: one that hangs says nothing.
+        likely = sorted(hazards, key=lambda name: -hazards[name])[:_ASKED]
+        await self.store.write(self.ledger.poll_now, likely, now)
         self.notifier.wake("poll")
 
 
-def expected_pushes(
-    learned: Learned, silence: _Silence, live: Sequence[_Live], now: datetime
-) -> float:
-    """Return how many of the live jobs should have ended in the silence: the sum of their hazards.
-
-    The cumulative hazard of a job that lives is what it went through since its last push could
-    have come.
-    """
-    found = 0.0
-    for one in live:
-        latency = learned.latencies.get(LatencyKey(silence.account, one.model, one.capability))
-        if latency is not None:
-            age = (now - one.submitted_at).total_seconds()
-            before = 1 - latency.share(age - silence.seconds)
-            found += math.log(before / (1 - latency.share(age)))
-    return found
+def hazard(learned: Learned, silence: _Silence, one: _Live, now: datetime) -> float:
+    """Return how many pushes of a live job were expected in the silence: its cumulative hazard."""
+    latency = learned.latencies.get(LatencyKey(silence.account, one.model, one.capability))
+    if latency is None:
+        return 0.0
+    age = (now - one.submitted_at).total_seconds()
+    return math.log((1 - latency.share(age - silence.seconds)) / (1 - latency.share(age)))
 
 
 def _silences(tx: Tx, accounts: Sequence[str], now: datetime) -> list[_Silence]:
@@ -125,7 +119,7 @@ def _silences(tx: Tx, accounts: Sequence[str], now: datetime) -> list[_Silence]:
 
 
 def _live(tx: Tx, account: str) -> list[_Live]:
-    """Return live jobs of an account, the oldest first."""
+    """Return live jobs of an account, some of very many."""
     columns = (job.c[name] for name in _Live._fields)
     found = sa.select(*columns).where(
         job.c.account == account,
@@ -133,5 +127,4 @@ def _live(tx: Tx, account: str) -> list[_Live]:
         job.c.due_at.is_not(None),
         job.c.submitted_at.is_not(None),
     )
-    rows = [_Live(*row) for row in tx.execute(found.limit(_MOST))]
-    return sorted(rows, key=lambda one: one.submitted_at)
+    return [_Live(*row) for row in tx.execute(found.limit(_MOST))]

@@ -60,7 +60,8 @@ class RetryPolicy:
         """Return this policy with what a subscriber has of its own: the column `retry`."""
         if own is None:
             return self
-        given = {name: read(own[name]) for name, read in _READ.items() if own[name] is not None}
+        known = ((name, read, own.get(name)) for name, read in _READ.items())
+        given = {name: read(value) for name, read, value in known if value is not None}
         return replace(self, **given)
 
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 #: Upper bounds of the buckets in seconds, from one second to a day. The last one is open.
 BOUNDS: tuple[float, ...] = tuple(round(86_400 ** (n / 63), 3) for n in range(64))
-#: Seconds after which a sample counts half.
-_HALF_LIFE = 86_400.0
+#: Seconds after which a sample counts half, if there are enough.
+_HALF_LIFE, _ENOUGH = 86_400.0, 100.0
 
 
 class Latency:
@@ -86,9 +86,13 @@ def observe(counts: list[float], after: float, until: float) -> None:
         counts[place] += max(0.0, high - low) / width
 
 
-def fade(value: float, seconds: float) -> float:
-    """Return what is left of a count after so many seconds."""
-    return float(value * 0.5 ** (max(0.0, seconds) / _HALF_LIFE))
+def remaining(samples: float, seconds: float) -> float:
+    """Return the share of so many samples that is left after some seconds.
+
+    Half of them in a day; where they are few, later, since nothing better is known.
+    """
+    half_life = _HALF_LIFE * max(1.0, _ENOUGH / max(samples, 1e-9))
+    return float(0.5 ** (max(0.0, seconds) / half_life))
 
 
 def _bucket(seconds: float) -> int:

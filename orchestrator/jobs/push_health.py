@@ -78,7 +78,8 @@ def track(
         lock_accounts(tx, {*changed, *accounts})
     events: list[NewEvent] = []
     for account in changed:
-        enough = learned.loss(account).misses_in_a_row
+        usual = learned.loss(account).before(states[account]["silent"] + missed[account])
+        enough = usual.misses_in_a_row
         events += _count(tx, account, missed[account], account in pushed, enough)
     for event in events:
         if event.type is EventType.ACCOUNT_PUSH_DEGRADED:

@@ -18,12 +18,15 @@ from orchestrator.foundation.settings.accounts import Poll
 from orchestrator.jobs.latency import BOUNDS, Latency
 from orchestrator.jobs.query_plan import QueryPlan
 
-#: Completions of an account, model and capability from which on they are relied on.
-RELIABLE = 20.0
+#: Completions of an account, model and capability from which on they are relied on: twenty, of
+#: which a little has faded.
+RELIABLE = 19.5
 #: Seconds of delay, times two, that a query is expected to save if the push is lost, at least.
 _PRICE = 1.4
 #: Seconds between two queries of a job, at least.
 _LEAST = 5.0
+#: The first query does not wait longer than so many times the median, nor a later one than the age.
+_MOST_MEDIANS = 4.0
 #: The share of jobs beyond which a query does not wait, however rarely pushes are lost.
 _LATEST = 0.99
 #: The rate of loss while an account's pushes have stopped, and where a vendor pushes nothing.
@@ -64,6 +67,10 @@ class PushLoss(NamedTuple):
         chance = min(self.estimate, STOPPED)
         return max(MISSED_IN_A_ROW, math.ceil(math.log(_BY_CHANCE) / math.log(chance)))
 
+    def before(self, silent: int) -> PushLoss:
+        """Return the losses without the last ones, which are judged by them."""
+        return PushLoss(max(0.0, self.lost - silent), self.pushed)
+
     @property
     def _known(self) -> float:
         return self.lost + self.pushed + _PRIOR_LOST + _PRIOR_PUSHED
@@ -84,8 +91,10 @@ class Expectation(NamedTuple):
         Ages are seconds since the submission.
         """
         found = self._economical(age)
-        if found is not None and age > 0:
-            found = min(found, age + max(max_interval, age))
+        if found is not None:
+            # However rare a loss, and however long some jobs take.
+            usual = _MOST_MEDIANS * (self.latency.known_quantile(0.5) or 0.0)
+            found = min(found, age + max(max_interval, age or usual))
         if self.plan is not None:
             planned = self.plan.after(age)
             found = planned if found is None else min(found, planned)

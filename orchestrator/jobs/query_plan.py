@@ -41,7 +41,8 @@ class QueryPlan:
         """Return the age of the next query of a job that lives at this age."""
         place = int(age / self.step)
         if place >= len(self.following):
-            return age + self.step * _PARTS
+            # It takes longer than any known: the older, the less a query finds.
+            return age + max(self.step * _PARTS, age / _PARTS)
         return max(self.following[place] * self.step, age + self.step)
 
 

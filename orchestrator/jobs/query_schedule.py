@@ -12,6 +12,9 @@ from orchestrator.foundation.states import AT_VENDOR, FINAL, Source
 from orchestrator.jobs.query_economy import Expectation, fixed_gap
 from orchestrator.vendors.contract import Vendor
 
+#: Seconds before the deadline of a job at which it is asked about for the last time.
+_BEFORE_DEADLINE = 10.0
+
 
 class QueryColumns(TypedDict):
     """The columns of `job` that decide when the next status query may be. A row has them too."""
@@ -43,9 +46,10 @@ def after_report(
 ) -> QueryChanges:
     """Return when the next status query of a live job is due.
 
-    As soon as what is `expected` of the job makes a query worth it. As long as too little is known,
-    a push restarts the wait at `first_after`, and each answer to a query makes it longer, up to
-    `max_interval`.
+    As soon as what is `expected` of the job makes a query worth it, and once before its deadline.
+    As long as too little is known, a push restarts the wait at `first_after`, and each answer to a
+    query makes it longer, up to `max_interval`. So it is for a job that has ended without output:
+    it is not its end that is waited for.
     """
     if row["state"] in FINAL:
         return {}
@@ -53,11 +57,16 @@ def after_report(
     asked = source in (Source.POLL, Source.LOOKUP)
     asks = row["asks"] + 1 if asked else 0
     age = max(0.0, (now - (row["submitted_at"] or now)).total_seconds())
+    if row["outputless_since"] is not None:
+        expected = None
     due = expected.next_query(age, poll.max_interval) if expected else None
     if due is None:
         wait = fixed_gap(poll, row["asks"]) if asked else poll.first_after
     else:
         wait = due - age
+    last = (row["deadline_at"] - now).total_seconds() - _BEFORE_DEADLINE
+    if wait > last >= _BEFORE_DEADLINE:
+        wait = last
     return {"asks": asks, "misses": 0, "due_at": after(now, wait), "alive_at": now}
 
 

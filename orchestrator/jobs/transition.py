@@ -120,6 +120,7 @@ def decide(
         return Transition(ReportOutcome.UNCONFIRMED, soon)
     schedule = partial(after_report, row, event.source, vendor, now, expected)
     if report.state is JobState.SUCCEEDED and not report.has_output:
+        schedule = partial(after_report, row, event.source, vendor, now)
         return _without_output(row, event, vendor, now, facts, schedule)
     if report.state is None and may_move(state, JobState.SUBMITTED):
         # Whatever the word means, the vendor has the task.

@@ -115,7 +115,8 @@ class Account(Shape):
         float | None, Field(description="Of the jobs that ended in the last days.")
     ] = None
     polls_saved: Annotated[
-        int, Field(description="Fewer in that time than fixed intervals would have needed.")
+        int,
+        Field(description="Fewer in that time than fixed intervals from the submission on need."),
     ] = 0
     last_push_at: AwareDatetime | None
     paused_until: Annotated[

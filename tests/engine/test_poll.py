@@ -18,6 +18,7 @@ from orchestrator.database.tables.rows import JobRow
 from orchestrator.engine.expiry import Expiry
 from orchestrator.engine.poll import LEASE_MARGIN, Poller
 from orchestrator.engine.submit import Submitter
+from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs.timeline import entries
 from tests.harness.engine import (
@@ -96,6 +97,25 @@ async def test_a_query_covers_twenty_jobs_where_the_dialect_supports_batches(h: 
     )
     assert sorted(len(queried(request)) for request in h.network.requests) == [5, 20, 20]
     assert {(await h.job(row["id"]))["state"] for row in jobs} == {S.SUCCEEDED}
+
+
+async def test_a_query_with_room_covers_jobs_that_are_nearly_due_and_only_such(h: Harness) -> None:
+    jobs = await jobs_to_poll(h, "many", 8)
+    soon, now = after(h.clock.now(), 10), h.clock.now()
+    changes: list[dict[str, Any]] = [
+        {"due_at": soon},
+        {"due_at": soon, "queried_at": after(now, -20)},
+        {"due_at": soon, "queried_at": after(now, -2)},
+        {"due_at": soon, "misses": 1},
+        {"due_at": soon, "vendor_task_id": None},
+        {"due_at": after(now, 20)},
+        {"due_at": soon, "claimed_by": 7},
+    ]
+    for row, values in zip(jobs[1:], changes, strict=True):
+        await h.run(sa.update(job).where(job.c.id == row["id"]).values(**values))
+    await poll(h, lambda request: kling_response([]))
+    (request,) = h.network.requests
+    assert sorted(queried(request)) == [row["vendor_task_id"] for row in jobs[:3]]
 
 
 async def test_without_batches_each_job_has_its_own_query(h: Harness) -> None:

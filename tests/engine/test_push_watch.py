@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import sqlalchemy as sa
 
-from orchestrator.database.tables import account_state
+from orchestrator.database.tables import account_state, job
 from orchestrator.engine.push_watch import PushWatch
 from orchestrator.foundation.states import JobState, Source
 from tests.harness.engine import at_vendor, event_types, report_state
@@ -14,9 +16,9 @@ from tests.harness.runtime import Harness
 async def warmed(h: Harness, live: int) -> PushWatch:
     """Let sixty jobs end by push after 20 to 79 seconds; return the watch over some live ones."""
     for seconds in range(20, 80):
-        job = await at_vendor(h, task=h.runtime.ids("task"))
+        opened = await at_vendor(h, task=h.runtime.ids("task"))
         h.clock.advance(seconds)
-        await report_state(h, job["id"], JobState.SUCCEEDED, Source.PUSH)
+        await report_state(h, opened["id"], JobState.SUCCEEDED, Source.PUSH)
     await h.runtime.learning.run()
     for _ in range(live):
         await at_vendor(h, task=h.runtime.ids("task"))
@@ -77,3 +79,19 @@ async def test_a_few_jobs_or_little_knowledge_are_left_alone(h: Harness) -> None
     h.clock.advance(50)
     await watch.run()
     assert await due(h) == 0
+
+
+async def test_jobs_that_hang_are_not_those_that_are_asked_about(h: Harness) -> None:
+    watch = await warmed(h, live=5)
+    hung = {row["id"] for row in await h.rows("job") if row["due_at"] is not None}
+    h.clock.advance(36_000)
+    for _ in range(30):
+        await at_vendor(h, task=h.runtime.ids("task"))
+    far = h.clock.now() + timedelta(days=1)
+    await h.run(sa.update(job).where(job.c.due_at.is_not(None)).values(due_at=far))
+    await pushed_now(h)
+    h.clock.advance(60)
+    await watch.run()
+    asked = {row["id"] for row in await h.rows("job") if row["due_at"] == h.clock.now()}
+    assert len(asked) == 5
+    assert not asked & hung

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.jobs.latency import BOUNDS, Latency, fade, no_counts, observe
+from orchestrator.jobs.latency import BOUNDS, Latency, no_counts, observe, remaining
+from orchestrator.jobs.query_economy import RELIABLE
 
 
 def learned(ends: list[float], live: list[float] | None = None) -> Latency:
@@ -86,5 +87,13 @@ def test_a_job_that_a_query_found_is_spread_over_the_time_before(after: float, m
 
 
 def test_half_is_forgotten_in_a_day() -> None:
-    assert fade(8.0, 86_400) == pytest.approx(4)
-    assert fade(8.0, -5) == 8
+    assert remaining(1000, 86_400) == pytest.approx(0.5)
+    assert remaining(1000, -5) == 1
+
+
+def test_few_samples_are_kept_longer() -> None:
+    assert remaining(20, 3600) * 20 >= RELIABLE
+    samples = 0.0
+    for _ in range(60):
+        samples = samples * remaining(samples, 86_400) + 10
+    assert samples > 1.5 * RELIABLE, "ten jobs a day are enough"

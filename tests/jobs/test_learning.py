@@ -9,11 +9,15 @@ import sqlalchemy as sa
 
 from orchestrator.database.tables import account_state, latency
 from orchestrator.database.tables.rows import JobRow
+from orchestrator.foundation.clock import after
+from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs.latency import BOUNDS
 from orchestrator.jobs.learning import Learning
 from orchestrator.jobs.query_economy import RELIABLE, STOPPED
-from tests.harness.engine import at_vendor, report_state
+from orchestrator.jobs.transition import ReportEvent
+from orchestrator.vendors.report import Report
+from tests.harness.engine import apply_report, at_vendor, report_state
 from tests.harness.runtime import Harness
 
 
@@ -114,6 +118,83 @@ async def test_an_end_that_a_query_found_lies_after_the_last_report(h: Harness) 
     beyond = sum(count for bound, count in zip(BOUNDS, counts, strict=True) if bound > 72)
     assert before == beyond == 0
     assert sum(counts) == pytest.approx(1)
+
+
+async def test_repeats_of_a_late_push_count_once(h: Harness) -> None:
+    await ends(h, 30, Source.POLL, count=5)
+    job = await at_vendor(h)
+    h.clock.advance(30)
+    await finish(h, job["id"], Source.POLL)
+    for _ in range(4):
+        h.runtime.learning.pushed_late(await h.job(job["id"]))
+    row = await stored(h)
+    assert (row["pushed"], row["lost"]) == (1, 5)
+
+
+async def test_a_row_that_cannot_be_read_is_replaced_and_stops_nothing(h: Harness) -> None:
+    await ends(h, 30, count=30)
+    await stored(h)
+    for counts in ([1.0] * 48, [float("1e999")] * 64, [-1.0] * 64, ["x"] * 64, []):
+        await h.run(sa.update(latency).values(counts=counts))
+        await ends(h, 30, count=2)
+        assert sum((await stored(h))["counts"]) == pytest.approx(2)
+
+
+async def test_what_was_learned_waits_for_the_database(
+    h: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ends(h, 30, count=3)
+
+    async def away(*_: Any) -> None:
+        raise Unavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(h.runtime.store, "write", away)
+        with pytest.raises(Unavailable):
+            await h.runtime.learning.run()
+    assert (await stored(h))["pushed"] == 3
+
+
+async def test_models_beyond_two_hundred_share_a_row_and_old_rows_are_deleted(h: Harness) -> None:
+    job = await at_vendor(h)
+    h.runtime.learning.asked([{**job, "model": f"m{n}"} for n in range(300)])
+    await h.runtime.learning.run()
+    assert len(await h.rows(latency)) == 201
+    h.runtime.learning.asked([{**job, "model": f"n{n}"} for n in range(10)])
+    await h.runtime.learning.run()
+    assert len(await h.rows(latency)) == 201
+    h.clock.advance(15 * 86_400)
+    h.runtime.learning.asked([job])
+    assert (await stored(h))["model"] == "other"
+    h.runtime.learning.asked([job])
+    await h.runtime.learning.run()
+    assert len(await h.rows(latency)) == 2, "old models make room"
+
+
+async def test_a_job_is_asked_about_once_before_its_deadline(h: Harness) -> None:
+    for seconds in range(560, 620):
+        await ends(h, seconds)
+    await h.runtime.learning.run()
+    soon = after(h.clock.now(), 500)
+    job = await at_vendor(h, task="t-1", deadline_at=soon)
+    assert job["due_at"] == after(soon, -10)
+    h.clock.advance(490)
+    asked = await report_state(h, job["id"], JobState.PROCESSING, Source.POLL)
+    assert asked["due_at"] is not None
+    assert due(h, asked) >= 5
+
+
+async def test_an_output_that_is_missing_is_asked_for_at_fixed_intervals(h: Harness) -> None:
+    for seconds in range(560, 620):
+        await ends(h, seconds)
+    await h.runtime.learning.run()
+    job = await at_vendor(h, task="t-1")
+    h.clock.advance(200)
+    for gap in (15, 22.5, 33.75):
+        without = Report(JobState.SUCCEEDED, "succeed", vendor_task_id="t-1")
+        await apply_report(h, ReportEvent(job["id"], without, Source.POLL))
+        assert due(h, await h.job(job["id"])) == pytest.approx(gap)
+        h.clock.advance(gap)
 
 
 async def test_the_fixed_policy_learns_and_asks_as_ever(h: Harness) -> None:

@@ -134,6 +134,25 @@ def test_a_push_is_asked_for_in_the_end_however_rarely_one_is_lost() -> None:
     assert learned(MIX[0]).share(at) == pytest.approx(0.99, abs=0.01)
 
 
+def test_a_few_slow_jobs_of_a_model_do_not_put_off_the_first_query() -> None:
+    def mixed(rng: random.Random) -> float:
+        return rng.gauss(60, 5) if rng.random() < 0.7 else rng.gauss(3600, 300)
+
+    at = Expectation(learned(mixed), LOSS, 0.1).next_query(0, 120)
+    assert at is not None
+    assert at < 300
+
+
+@pytest.mark.parametrize("delay", [8, 20, 60])
+def test_a_job_that_hangs_is_asked_about_ever_more_rarely(delay: float) -> None:
+    latency = learned(MIX[0])
+    (plan,) = plans([latency], delay)
+    expected, age, queries = Expectation(latency, LOSS, 0.1, plan), 0.0, 0
+    while age < 86_400:
+        age, queries = expected.next_query(age, 120) or age + 120, queries + 1
+    assert queries < 150
+
+
 def test_queries_of_a_job_are_five_seconds_apart_at_least_and_never_stop() -> None:
     expected = Expectation(learned(log_normal(3)), STOPPED, 0.1)
     age = 0.0

@@ -39,6 +39,7 @@ from orchestrator.foundation.settings.types import (
     Cidr,
     DatabaseUrl,
     Origin,
+    Pause,
     SecretKey,
     Url,
 )
@@ -68,7 +69,7 @@ class Settings(BaseSettings):
     api_keys: list[BootstrapKey] = []
     accounts: dict[AccountName, Account] = {}
     #: Seconds between checks that the public URL leads here; 0: none.
-    public_url_check: Annotated[float, Field(ge=0, le=86_400)] = 60
+    public_url_check: Pause = 60
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     retention_days: Annotated[int, Field(ge=1, le=36_500)] = 30

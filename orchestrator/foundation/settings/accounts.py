@@ -36,7 +36,7 @@ class Poll(BaseModel):
 
     policy: Literal["adaptive", "fixed"] = "adaptive"
     sureness: Annotated[float, Field(ge=0.001, le=0.99)] = 0.1
-    max_missed_delay: Annotated[float, Field(ge=2, le=86_400)] | None = None
+    max_missed_delay: Annotated[float, Field(ge=8, le=86_400)] | None = None
 
     first_after: Seconds = 60
     interval: Seconds = 15

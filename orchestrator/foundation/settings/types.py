@@ -13,6 +13,15 @@ from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.masking import API_KEY_PREFIX
 from orchestrator.foundation.signing.standard_webhooks import key_bytes
 
+#: A tick cannot be shorter than what its scheduler can tell apart, and none need be as short.
+_SHORTEST_PAUSE = 5.0
+
+
+def _pause(seconds: float) -> float:
+    if 0 < seconds < _SHORTEST_PAUSE:
+        raise ValueError(f"must be 0, or at least {_SHORTEST_PAUSE:g}")
+    return seconds
+
 
 def _url(text: str) -> str:
     """Accept an http(s) URL with a host and without a query, or an empty text.
@@ -108,6 +117,8 @@ def _account_name(text: str) -> str:
 
 #: At most a year: more is a mistaken unit.
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
+#: Seconds between checks; 0: none.
+Pause = Annotated[float, Field(ge=0, le=86_400), AfterValidator(_pause)]
 #: Per second.
 Rate = Annotated[float, Field(gt=0, le=10_000)]
 Url = Annotated[str, AfterValidator(_url)]
