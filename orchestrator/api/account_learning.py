@@ -38,7 +38,7 @@ def learned_json(learned: Learned, vendor: Vendor, models: int = MODELS) -> Json
     known = vendor.pushes and loss.lost + loss.pushed >= _FEW
     return {
         "latency": {model: _latency(by_model[model]) for model in sorted(most)},
-        "push_loss": round(loss.estimate, 4) if known else None,
+        "push_loss": round(loss.lost / (loss.lost + loss.pushed), 4) if known else None,
         "polls_per_job": round(asked / ended, 3) if ended >= _FEW else None,
         "polls_saved": max(0, round(fixed - asked)) if is_adaptive else 0,
     }

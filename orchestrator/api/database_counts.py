@@ -17,7 +17,6 @@ import sqlalchemy as sa
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, callback_address, delivery, job, subscriber
 from orchestrator.events.callback_lanes import IS_FAILING
-from orchestrator.foundation.ids import made_at
 from orchestrator.foundation.states import DeliveryState, JobState
 from orchestrator.jobs import push_health
 from orchestrator.jobs.waiting import waiting_since
@@ -92,8 +91,7 @@ def _jobs(tx: Tx, now: datetime) -> list[LiveJobs]:
         if state == JobState.QUEUED:
             age = _since(waiting_since(tx, account, now), now)
         else:
-            oldest = tx.scalar(_OLDEST, {"account": account, "state": state})
-            age = _since(made_at(oldest) if oldest else None, now)
+            age = _since(tx.scalar(_OLDEST, {"account": account, "state": state}), now)
         found.append(LiveJobs(account, state, number, age))
     return found
 
@@ -175,9 +173,11 @@ _DEAD = (
     .where(delivery.c.state == sa.literal_column(f"'{DeliveryState.DEAD}'"))
     .group_by(delivery.c.subscriber_id)
 )
-#: The age of a job is in its id.
-_OLDEST: sa.Select[str | None] = sa.select(sa.func.min(sa.column("id"))).select_from(
-    sa.select(job.c.id)
+#: A job that was to start later is as old as its start.
+_OLDEST: sa.Select[datetime | None] = sa.select(
+    sa.func.min(sa.column("since"), type_=job.c.created_at.type)
+).select_from(
+    sa.select(sa.func.coalesce(job.c.start_after, job.c.created_at).label("since"))
     .where(
         job.c.account == sa.bindparam("account"),
         job.c.state == sa.bindparam("state"),

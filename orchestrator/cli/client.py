@@ -120,6 +120,12 @@ class Client:
             )
         except ClientError as error:
             raise failure(error, self.server, path) from error
+        except ValueError as error:
+            # Of the encoder, before anything is sent.
+            raise Failure(
+                "what was given cannot be sent: a number is not finite, or a text is not UTF-8",
+                code=Exit.USAGE,
+            ) from error
 
     def read(self, model: type[ModelT], document: object) -> ModelT:
         """Return a document as a model. Raises `Failure` if it does not fit."""

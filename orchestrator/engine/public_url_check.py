@@ -66,7 +66,6 @@ class PublicUrlCheck:
         except Blocked:
             # A private address: as in a trial, where vendors are on this machine.
             return
-        self.metrics.public_url_reachable.set(fault is None)
         if fault is None:
             self._failures, self._since = 0, None
         else:
@@ -74,6 +73,7 @@ class PublicUrlCheck:
             self._since = self._since or self.clock.now()
             log.warning("the public URL did not lead here", failures=self._failures, why=fault)
         is_lost = self._failures >= FAILURES
+        self.metrics.public_url_reachable.set(not is_lost)
         if fault is not None and not is_lost:
             return
         if (await self.store.read(_announced) is not None) is is_lost:

@@ -1,9 +1,9 @@
 """The history of jobs for charts: counts over time, and the latency of the newest jobs.
 
 A chart of a day may be about a million jobs. So each of its buckets is counted in the index of
-ids, up to `COUNTED`, and then reads its jobs, no more than `ROWS` in all. The parts of a bucket
-with more are those of its first jobs, of which half as many are read. A count beyond `COUNTED` is
-estimated from the share of its time that the counted ones cover.
+ids, up to `COUNTED`, and then reads its jobs: all of them if there are no more than `ROWS`. If
+there are, half as many are read, and the parts of a bucket are those of its first jobs. A count
+beyond `COUNTED` is estimated from the share of its time that the counted ones cover.
 """
 
 from __future__ import annotations
@@ -105,15 +105,14 @@ def buckets(tx: Tx, account: str | None, span: Span, pushing: Collection[str]) -
     `pushing` are the accounts whose vendors push: a completion of theirs that a status query found
     is a missed push.
     """
-    read_whole = ROWS // len(span.starts)
     bounds = [*span.starts, span.starts[-1] + timedelta(seconds=span.step)]
     values: dict[str, Any] = {f"at_{n}": earliest("job", at) for n, at in enumerate(bounds)}
     values |= {"account": account, "counted": COUNTED, "one": 1}
     shape = len(span.starts), account is not None
-    totals = [0] * len(span.starts)
-    for number, count, *lasts in tx.execute(_counts_of_buckets(*shape), values).all():
-        totals[number] = _total(span.starts[number], count, *lasts)
-        values[f"most_{number}"] = count if count <= read_whole else max(1, read_whole // 2)
+    counted = tx.execute(_counts_of_buckets(*shape), values).all()
+    totals = [_total(span.starts[number], *counts) for number, *counts in counted]
+    most = _most_of_each([count for _, count, *_ in counted])
+    values |= {f"most_{number}": most for number in range(len(counted))}
     rows: list[list[_Job]] = [[] for _ in span.starts]
     for row in sorted(_Job(*row) for row in tx.execute(_in_buckets(*shape), values).all()):
         rows[row.bucket].append(row)
@@ -122,6 +121,19 @@ def buckets(tx: Tx, account: str | None, span: Span, pushing: Collection[str]) -
         _bucket(start, some, total, pushing, queries)
         for start, some, total in zip(span.starts, rows, totals, strict=True)
     ]
+
+
+def _most_of_each(counts: Sequence[int]) -> int:
+    """Return how many jobs of each bucket are read: all, or of all together half of `ROWS`."""
+    if sum(counts) <= ROWS:
+        return max(counts)
+    most, left = 0, ROWS // 2
+    for place, count in enumerate(sorted(counts)):
+        share = left // (len(counts) - place)
+        if count > share:
+            return max(1, share)
+        most, left = count, left - count
+    return most
 
 
 def _total(start: datetime, count: int, last_counted: str | None, last: str | None) -> int:

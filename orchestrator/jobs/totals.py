@@ -19,7 +19,7 @@ from orchestrator.jobs.waiting import waiting_since
 class Totals(NamedTuple):
     """Jobs and deliveries by state; seconds since the oldest job of a state was created.
 
-    `queued` leaves out jobs that have not reached their start, and counts others from it.
+    A job with a start counts from it. `queued` leaves out jobs that have not reached theirs.
     `overdue` is the age of the longest overdue delivery. None: there is none.
     """
 
@@ -97,7 +97,7 @@ _OWED = (
 _DUE = sa.select(sa.func.min(delivery.c.due_at)).where(delivery.c.due_at.is_not(None))
 #: The first of a state by id, that is by age.
 _OLDEST = (
-    sa.select(job.c.created_at)
+    sa.select(sa.func.coalesce(job.c.start_after, job.c.created_at, type_=job.c.created_at.type))
     .where(
         sa.text(uncommon("job", "state")),
         sa.tuple_(job.c.state, job.c.id) >= sa.tuple_(sa.bindparam("state", type_=sa.String), ""),

@@ -109,14 +109,16 @@ class Account(Shape):
     ]
     push_loss: Annotated[
         float | None,
-        Field(description="The estimated share of pushes that are lost; null: not known."),
+        Field(
+            description="The share of recent completions whose push was lost, those left out that "
+            "ended while pushes had stopped; null: not known."
+        ),
     ] = None
     polls_per_job: Annotated[
         float | None, Field(description="Of the jobs that ended in the last days.")
     ] = None
     polls_saved: Annotated[
-        int,
-        Field(description="Fewer in that time than fixed intervals from the submission on need."),
+        int, Field(description="How many more the fixed policy would have needed, at most.")
     ] = 0
     last_push_at: AwareDatetime | None
     paused_until: Annotated[
