@@ -80,6 +80,21 @@ def test_an_invalid_server_url_is_a_usage_error(server: str) -> None:
     assert "must be a URL" in ran.err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("subscribers", "add", "https://a.example/h", "--retry-deadline", "nan"),
+        ("subscribers", "add", "https://a.example/h", "--rate-limit", "inf"),
+        ("submit", "--account", "main", "--model", "m", "--prompt", "x", "--set", "cfg=NaN"),
+        ("jobs", "ls", "--account", "\udcff"),
+    ],
+)
+def test_what_cannot_be_encoded_is_a_usage_error(fake: Fake, words: tuple[str, ...]) -> None:
+    ran = asked(fake, *words)
+    assert ran.code == 2, ran.err
+    assert "Traceback" not in ran.err
+
+
 def test_a_password_in_the_servers_url_is_not_printed() -> None:
     ran = run("--server", "http://me:hunter2@127.0.0.1:1", "--api-key", KEY, "jobs", "ls")
     assert ran.code == 8
