@@ -53,6 +53,7 @@ def row(state: JobState, **values: Any) -> JobRow:
         "vendor_task_id": None, "external_task_id": "order-1",
         "vendor_updated_at": None, "progress": None, "outputless_since": None, "submitted_at": None,
         "billing": None, "due_at": None if state in FINAL else START,
+        "deadline_at": after(START, 86_400),
     }  # fmt: skip
     return cast(JobRow, known | values)
 
