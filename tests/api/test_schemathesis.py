@@ -23,7 +23,7 @@ CHECKS = (
     "missing_required_header", "unsupported_method", "allow_header_conformance", "ignored_auth",
 )  # fmt: skip
 #: Seconds for each request, and for all of them.
-REQUEST_TIMEOUT, TIMEOUT = 15, 110
+REQUEST_TIMEOUT, TIMEOUT = 15, 270
 
 
 async def existing(it: Live) -> Json:
@@ -41,6 +41,7 @@ async def existing(it: Live) -> Json:
     return {"jobs": job["id"], "replays": replay["id"], **output}
 
 
+@pytest.mark.timeout(300)
 async def test_schemathesis_finds_no_undocumented_response(tmp_path: Path) -> None:
     """The requests are the same every time. The stream is excluded: it does not end."""
     # The vendor serves the clip itself: other files are outside.
