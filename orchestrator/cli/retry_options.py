@@ -30,7 +30,7 @@ def retry_field(
     final: str | None,
     current: SubscriberRetry | None = None,
 ) -> Record:
-    """Return the field `retry` if an option was given: what was not stays as it is."""
+    """Return the field `retry` if an option was given; the others keep their values."""
     texts = {"schedule": schedule, "deadline": deadline, "final_statuses": final}
     given = {name: _value(name, text) for name, text in texts.items() if text is not None}
     if not given:

@@ -143,7 +143,7 @@ def _carry_out(
 
 
 def _start(given: str | None) -> str | int | None:
-    """Return an RFC 3339 time as it is, and a span in seconds. Raises `typer.BadParameter`."""
+    """Return an RFC 3339 time unchanged, and a span in seconds. Raises `typer.BadParameter`."""
     if given is None or "T" in given.upper():
         return given
     return seconds("--start-after", given)

@@ -1,9 +1,9 @@
 """The history of jobs for charts: counts over time, and the latency of the newest jobs.
 
 A chart of a day may be about a million jobs. So each of its buckets is counted in the index of
-ids, up to `COUNTED`, and then reads its jobs: all of them if there are no more than `ROWS`. If
-there are, half as many are read, and the parts of a bucket are those of its first jobs. A count
-beyond `COUNTED` is estimated from the share of its time that the counted ones cover.
+ids, up to `COUNTED`. Then its jobs are read: all of them, or half of `ROWS` if the chart has more
+than `ROWS`, and then the parts of a bucket are those of its first jobs. A count beyond `COUNTED` is
+estimated from the share of its time that the counted ones cover.
 """
 
 from __future__ import annotations

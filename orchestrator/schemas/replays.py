@@ -191,7 +191,7 @@ def _count(row: ReplaySelection) -> Json:
 
 
 def capped(rows: int) -> int:
-    """Return a count of rows as it is shown."""
+    """Return a count of rows, at most `COUNT_CAP`."""
     return min(rows, COUNT_CAP)
 
 
