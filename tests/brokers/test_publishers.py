@@ -55,22 +55,14 @@ async def test_what_is_confirmed_is_in_the_broker(
     assert "right" not in receipt
 
 
-async def test_messages_in_flight_together_all_arrive_once_in_their_order(
+async def test_messages_in_flight_together_all_arrive_once(
     server: BrokerServer, pool: PublisherPool
 ) -> None:
-    # Of calls that wait for the connection to open, one that comes just then may be the first.
-    receipts = [await publish(pool, server, event(0))]
-    receipts += await asyncio.gather(*(publish(pool, server, event(n)) for n in range(1, 500)))
-    assert [one.id for one in await server.consume()] == [f"evt_{n}" for n in range(500)]
+    receipts = await asyncio.gather(*(publish(pool, server, event(n)) for n in range(500)))
+    # In any order: one may wait for the connection, or for room in the client, that another finds.
+    found = sorted(one.id for one in await server.consume())
+    assert found == sorted(f"evt_{n}" for n in range(500))
     assert len(set(receipts)) == 500
-
-
-async def test_messages_that_wait_for_a_connection_to_open_all_arrive_once(
-    server: BrokerServer, pool: PublisherPool
-) -> None:
-    await asyncio.gather(*(publish(pool, server, event(n)) for n in range(500)))
-    found = [one.id for one in await server.consume()]
-    assert sorted(found) == sorted(f"evt_{n}" for n in range(500))
 
 
 async def test_a_repeat_has_the_same_id(server: BrokerServer, pool: PublisherPool) -> None:

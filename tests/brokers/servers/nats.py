@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -59,7 +60,15 @@ class NatsServer(BrokerServer):
             stream = client.jetstream()
             with contextlib.suppress(nats.js.errors.NotFoundError):
                 await stream.delete_stream(_STREAM)
-            await stream.add_stream(StreamConfig(name=_STREAM, subjects=["video.>"]))
+            config = StreamConfig(name=_STREAM, subjects=["video.>"])
+            async with asyncio.timeout(10):
+                while True:
+                    try:
+                        await stream.add_stream(config)
+                        return
+                    except nats.js.errors.ServerError:
+                        # The files of the deleted stream may still be there.
+                        await asyncio.sleep(0.05)
 
     async def consume(self) -> list[Received]:
         found: list[Received] = []
