@@ -47,6 +47,8 @@ BENCHES: Mapping[str, Bench] = {
         "Push to delivered at low load; limit: a relay that stores nothing."),
     "isolation": Bench("latency.isolation", _BACKGROUND, "--seconds 10",
         "Push to delivered next to two subscribers that hang; limit: without them."),
+    "saturation": Bench("saturation.bench", SIZES, "--database postgresql://...",
+        "Accepted and delivered at full load, and how late; limit: a relay that stores nothing."),
     "poll": Bench("poll.bench", ("jobs",), "--jobs 100000",
         "Status queries about one job or many; CPU at rest with many live jobs."),
     "claims": Bench("claims.bench", ("jobs",), "--jobs 1000000",

@@ -87,20 +87,23 @@ def _most(plan: Plan) -> int:
     return max(MANY, int(plan.seconds * 8000))
 
 
-def prepare(engine: sa.Engine, plan: Plan) -> Jobs:
-    """Insert more jobs than there is time to push, and a subscriber to their events."""
-    seed.subscribe(engine, seed.NOWHERE, paused=True)
+def prepare(engine: sa.Engine, plan: Plan, to: str = seed.NOWHERE) -> Jobs:
+    """Insert more jobs than there is time to push, and a subscriber to their events.
+
+    One that is nowhere is paused.
+    """
+    seed.subscribe(engine, to, paused=to == seed.NOWHERE)
     return shuffled(seed.submitted_jobs(engine, _most(plan), plan.accounts or 1))
 
 
 def push_all(
     process: Child, jobs: Jobs, plan: Plan, connections: int = CONNECTIONS
-) -> tuple[Sample, list[str]]:
-    """Push for the plan's seconds; return the sample and the jobs that were acknowledged."""
+) -> tuple[Sample, dict[str, float]]:
+    """Push for the plan's seconds; return the sample and when jobs were acknowledged."""
     requests, before = pushes(jobs, plan.accounts or 1), process.usage()
-    sample, indexes = uvloop.run(drive(process.port, requests, connections, plan.seconds))
+    sample, times = uvloop.run(drive(process.port, requests, connections, plan.seconds))
     sample = replace(sample, usage=process.usage() - before)
-    return sample, [jobs[index][1] for index in indexes]
+    return sample, {jobs[index][1]: at for index, at in times.items()}
 
 
 def shuffled(ids: Sequence[str]) -> Jobs:

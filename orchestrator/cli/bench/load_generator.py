@@ -37,13 +37,14 @@ _INPUT = {"prompt": "A cinematic shot of a futuristic city", "duration": 5}
 
 async def drive(
     port: int, requests: Sequence[bytes], connections: int, seconds: float = math.inf
-) -> tuple[Sample, list[int]]:
+) -> tuple[Sample, dict[int, float]]:
     """Send requests back to back on every connection, for `seconds` or until none is left.
 
     Every connection sends at least one. Returns the requests answered 2xx (the latencies are of
-    all), and their indexes. Raises `MeasurementFailed` if there are none.
+    all), and their indexes with when each was answered (wall clock). Raises `MeasurementFailed` if
+    there are none.
     """
-    acknowledged, latencies, statuses = list[int](), list[float](), Counter[int]()
+    acknowledged, latencies, statuses = dict[int, float](), list[float](), Counter[int]()
     queue = iter(enumerate(requests))
     opened = [await connect(port) for _ in range(connections)]
     started = time.perf_counter()
@@ -56,7 +57,7 @@ async def drive(
             statuses[status] += 1
             latencies.append(now - sent)
             if status < 300:
-                acknowledged.append(index)
+                acknowledged[index] = time.time()
             if now >= started + seconds:
                 break
         connection.transport.close()
