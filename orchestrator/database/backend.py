@@ -160,9 +160,11 @@ class Postgres:
     shared = True
 
     def __init__(self, url: str) -> None:
-        self._engine = postgres.engine_of(url, postgres.WRITERS + 1)
+        #: For the start, then for the session of this process.
+        self._engine = postgres.engine_of(url, 1)
+        self._writing = postgres.engine_of(url, postgres.WRITERS, pipelined=True)
         self.reading = postgres.engine_of(url, READERS, read_only=True)
-        self._writers = postgres.Writers(self._engine)
+        self._writers = postgres.Writers(self._writing)
         self.membership = Membership()
         self._wakes = NotifyChannel(self._engine, self.membership)
         self.put = self._writers.put
@@ -187,4 +189,5 @@ class Postgres:
         self._wakes.close()
         self._writers.close()
         self.reading.dispose()
+        self._writing.dispose()
         self._engine.dispose()

@@ -3,7 +3,6 @@
 Row by row, SQLAlchemy processes the parameters of each and the driver releases and takes the GIL
 for each; both cost more than the work of the database. Here a statement is compiled once, for one
 row, and its text repeated for up to 64: so few texts that the driver keeps them all prepared.
-SELECTs by a list of values work alike.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+
+from orchestrator.database.statements import DIALECTS, Statement, send
 
 Columns = Mapping[str, sa.Column[Any]]
 Parameters = dict[str, sa.BindParameter[Any]]
@@ -39,7 +40,7 @@ class BulkWrite:
         compiled = self._compiled[dialect.name]
         for start in range(0, len(rows), _MAX_ROWS):
             chunk = rows[start : start + _MAX_ROWS]
-            tx.exec_driver_sql(compiled.text(len(chunk)), compiled.parameters(chunk))
+            send(tx, compiled.text(len(chunk)), compiled.parameters(chunk))
 
 
 class _CompiledWrite:
@@ -52,7 +53,7 @@ class _CompiledWrite:
         ]
         self._processors = [(at, process) for at, process in enumerate(processors) if process]
         row = {name: sa.bindparam(name, type_=column.type) for name, column in columns.items()}
-        compiled = build(dialect.name, row).compile(dialect=_POSITIONAL[dialect.name])
+        compiled = build(dialect.name, row).compile(dialect=DIALECTS[dialect.name])
         assert isinstance(compiled, sa.sql.compiler.SQLCompiler)
         assert compiled.positiontup == list(columns), (
             "the row must be written in the order of its columns"
@@ -82,23 +83,21 @@ class _CompiledWrite:
 
 
 class BulkSelect:
-    """A SELECT compiled once; with `one_of(column)` in it, of the rows with one of many values."""
+    """A SELECT of the rows with one of many values: `one_of(column)` is its condition."""
 
     def __init__(self, select: sa.Select[Any]) -> None:
         self.select = select
-        self._compiled: dict[str, _CompiledSelect] = {}
+        self._statement = Statement(select)
 
-    def __call__(self, tx: sa.Connection, values: Sequence[Any] | None = None) -> list[list[Any]]:
+    def __call__(self, tx: sa.Connection, values: Sequence[Any]) -> list[list[Any]]:
         """Return the rows, each a list in the order of its columns, 64 values at a time."""
-        dialect = tx.dialect
-        if dialect.name not in self._compiled:
-            self._compiled[dialect.name] = _CompiledSelect(dialect, self.select)
-        compiled = self._compiled[dialect.name]
-        if values is None:
-            return compiled.rows(tx, ())
-        starts = range(0, len(values), _MAX_ROWS)
-        chunks = [tuple(values[start : start + _MAX_ROWS]) for start in starts]
-        return [row for chunk in chunks for row in compiled.rows(tx, chunk)]
+        chunks = [values[start : start + _MAX_ROWS] for start in range(0, len(values), _MAX_ROWS)]
+        return [row for chunk in chunks for row in self._statement(tx, {"values": chunk})]
+
+    def send(self, tx: sa.Connection, values: Sequence[Any]) -> None:
+        """Run it for its locks alone."""
+        for start in range(0, len(values), _MAX_ROWS):
+            self._statement.send(tx, {"values": values[start : start + _MAX_ROWS]})
 
 
 def one_of(column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
@@ -119,49 +118,7 @@ class RowLock:
     def __call__(self, tx: sa.Connection, keys: Collection[str]) -> None:
         """Lock the rows with these keys until the transaction ends."""
         if len(keys) > 1 and tx.dialect.name == "postgresql":
-            self._select(tx, sorted(keys))
-
-
-class _CompiledSelect:
-    """The SELECT in one dialect."""
-
-    def __init__(self, dialect: sa.Dialect, select: sa.Select[Any]) -> None:
-        self._select = select
-        self._dialect = _POSITIONAL[dialect.name]
-        types = [column.type.dialect_impl(dialect) for column in select.selected_columns]
-        processors = [kind.result_processor(dialect, None) for kind in types]
-        self._processors = [(at, process) for at, process in enumerate(processors) if process]
-        self._texts: dict[int, str] = {}
-
-    def rows(self, tx: sa.Connection, values: tuple[Any, ...]) -> list[list[Any]]:
-        """Return the rows that have one of the values."""
-        if values:
-            # The last value is repeated up to a power of two: few texts, for the driver to keep.
-            values += values[-1:] * ((1 << (len(values) - 1).bit_length()) - len(values))
-        rows = [list(row) for row in tx.exec_driver_sql(self.text(len(values)), values).fetchall()]
-        for at, process in self._processors:
-            for row in rows:
-                if row[at] is not None:
-                    row[at] = process(row[at])
-        return rows
-
-    def text(self, count: int) -> str:
-        """Return the statement over `count` values; constants are written into it."""
-        if count not in self._texts:
-            options = {"render_postcompile": True} if count else {"literal_binds": True}
-            select = self._select.params(values=[None] * count) if count else self._select
-            compiled = select.compile(dialect=self._dialect, compile_kwargs=options)
-            assert isinstance(compiled, sa.sql.compiler.SQLCompiler)
-            assert len(compiled.positiontup or ()) == count, "its only parameters are the values"
-            self._texts[count] = str(compiled)
-        return self._texts[count]
-
-
-#: Positional parameters: the text of one row can be repeated.
-_POSITIONAL: dict[str, sa.Dialect] = {
-    "sqlite": sqlite.dialect(paramstyle="qmark"),
-    "postgresql": postgresql.psycopg.dialect(paramstyle="format"),  # type: ignore[no-untyped-call]
-}
+            self._select.send(tx, sorted(keys))
 
 
 def bulk_insert(

@@ -16,14 +16,14 @@ from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.sql.dml import ReturningUpdate
 
 from orchestrator.database.bulk import RowLock
 from orchestrator.database.delivery_order import first_in_order
 from orchestrator.database.membership import UNBOUND
+from orchestrator.database.statements import Statement
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, job
-from orchestrator.database.tables.rows import JobRow, fetch
+from orchestrator.database.tables.rows import JobRow
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import AT_VENDOR, IN_FLIGHT, JobState
 
@@ -61,7 +61,8 @@ def lanes(
     A loose index scan (https://wiki.postgresql.org/wiki/Loose_indexscan) of the partial index: it
     reads a few entries for each lane, however many rows the lane has.
     """
-    return list(tx.scalars(due_lanes(column, state is not None), {"now": now, "state": state}))
+    found = _due_lanes(column, state is not None)(tx, {"now": now, "state": state})
+    return [lane for (lane,) in found]
 
 
 @lru_cache
@@ -82,6 +83,11 @@ def due_lanes(column: sa.Column[str], stated: bool) -> sa.Select[tuple[str]]:
     # Else PostgreSQL reads all rows for one that is due, if it expects many.
     ripe = ripe.order_by(*order)
     return sa.select(hop.c.lane).where(hop.c.lane.is_not(None), ripe.scalar_subquery().is_not(None))
+
+
+@lru_cache
+def _due_lanes(column: sa.Column[str], stated: bool) -> Statement:
+    return Statement(due_lanes(column, stated))
 
 
 def take_jobs(
@@ -184,9 +190,9 @@ def _held(
 
 
 def _due_now(
-    tx: Tx, due: sa.Select[tuple[str]], known: Mapping[str, object], lane: str, share: int
+    tx: Tx, due: Statement, known: Mapping[str, object], lane: str, share: int
 ) -> Iterable[str]:
-    return tx.scalars(due, {**known, "lane": lane, "share": share})
+    return [found for (found,) in due(tx, {**known, "lane": lane, "share": share})]
 
 
 def _oldest(
@@ -203,7 +209,7 @@ def _oldest(
 def _claim(
     tx: Tx,
     kind: type[RowT],
-    take: ReturningUpdate[Any],
+    take: Statement,
     ids: list[str],
     now: datetime,
     lease: float,
@@ -213,25 +219,24 @@ def _claim(
     if not ids:
         return []
     times = {"now": now, "ripe": after(now, early), "until": after(now, lease)}
-    rows = fetch(tx, kind, take, {"ids": ids, "by": by, **times})
+    rows = take.rows(tx, kind, {"ids": ids, "by": by, **times})
     place = {found: n for n, found in enumerate(ids)}
     return sorted(rows, key=lambda row: place[row["id"]])
 
 
 # The statements are built once: that costs more than to run them.
-def _due(
-    table: sa.Table, lane: sa.Column[str], *also: sa.ColumnElement[bool]
-) -> sa.Select[tuple[str]]:
+def _due(table: sa.Table, lane: sa.Column[str], *also: sa.ColumnElement[bool]) -> Statement:
     ripe = sa.select(table.c.id).where(
         lane == sa.bindparam("lane"), table.c.due_at <= sa.bindparam("now"), *also
     )
     limit = sa.bindparam("share", type_=sa.Integer)
-    return ripe.order_by(table.c.due_at).limit(limit).with_for_update(skip_locked=True)
+    ripe = ripe.order_by(table.c.due_at).limit(limit)
+    return Statement(ripe.with_for_update(skip_locked=True))
 
 
 def _take(
     table: sa.Table, *columns: sa.Column[Any], stamp: sa.Column[Any] | None = None
-) -> ReturningUpdate[Any]:
+) -> Statement:
     # `due_at` again: under READ COMMITTED the loser of a race re-checks it and claims none.
     mine = sa.and_(
         table.c.id.in_(sa.bindparam("ids", expanding=True)), table.c.due_at <= sa.bindparam("ripe")
@@ -242,7 +247,7 @@ def _take(
     claim = claim.values(due_at=until, lease=table.c.lease + 1, claimed_by=by)
     if stamp is not None:
         claim = claim.values({stamp: sa.bindparam("now", type_=stamp.type)})
-    return claim.returning(*columns)
+    return Statement(claim.returning(*columns))
 
 
 def _held_by(

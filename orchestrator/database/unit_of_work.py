@@ -99,21 +99,26 @@ def _calls(group: Sequence[Unit]) -> list[list[Unit]]:
     return calls
 
 
+def call(tx: Tx, units: Sequence[Unit]) -> list[UnitResult]:
+    """Make one call for a unit, or for items of a batch. Raises what it raises.
+
+    A batch that returned too few values raises too, so that its writes are rolled back.
+    """
+    first = units[0]
+    if not first.item:
+        return [UnitResult(first, first.run(tx, *first.args))]
+    values: Sequence[Any] = first.run(tx, [unit.args[0] for unit in units])
+    return [UnitResult(unit, value) for unit, value in zip(units, values, strict=True)]
+
+
 def _call(tx: Tx, units: list[Unit], *, alone: bool) -> list[UnitResult]:
     """Make one call for these units, in a savepoint unless it is the whole transaction."""
     first = units[0]
     if alone and not first.item:
-        return [UnitResult(first, first.run(tx, *first.args))]
+        return call(tx, units)
     try:
         with tx.begin_nested():
-            values: Sequence[Any]
-            values = (
-                first.run(tx, [unit.args[0] for unit in units])
-                if first.item
-                else [first.run(tx, *first.args)]
-            )
-            # Inside the savepoint: a batch that returned too few values must leave no writes.
-            return [UnitResult(unit, value) for unit, value in zip(units, values, strict=True)]
+            return call(tx, units)
     except Exception as error:
         if transient(error) or _sqlstate(error) == _CANCELED:
             raise
@@ -154,9 +159,9 @@ def raising_unavailable() -> Iterator[None]:
         raise as_unavailable(error) from error
 
 
-def _is_outage(error: DBAPIError) -> bool:
+def is_outage(error: BaseException) -> bool:
     """True if the database can run no statement: gone, full, damaged, or read-only now."""
-    return (
+    return isinstance(error, DBAPIError) and (
         isinstance(error, OperationalError | InterfaceError)
         # The class itself is the driver's for SQLITE_CORRUPT and SQLITE_NOTADB.
         or type(error) is DatabaseError
@@ -167,8 +172,8 @@ def _is_outage(error: DBAPIError) -> bool:
 
 def as_unavailable(error: BaseException) -> BaseException:
     """Return an outage (full disk, lost connection) as `Unavailable`, any other error unchanged."""
-    if isinstance(error, DBAPIError) and _is_outage(error):
-        words = " ".join(str(error.orig).split())
+    if is_outage(error):
+        words = " ".join(str(getattr(error, "orig", error)).split())
         return Unavailable(f"the database is not available: {words}")
     if isinstance(error, sa.exc.TimeoutError):
         return Unavailable("the database is not available: every connection is in use")

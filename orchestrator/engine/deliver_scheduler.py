@@ -18,9 +18,10 @@ from orchestrator.database import queue
 from orchestrator.database.bulk import bulk_update
 from orchestrator.database.membership import UNBOUND
 from orchestrator.database.queue import QueuedDelivery
+from orchestrator.database.statements import Statement
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import callback_address, delivery, event, job, subscriber
-from orchestrator.database.tables.rows import SubscriberRow, fetch
+from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.engine.worker import Claimed
 from orchestrator.foundation.clock import Clock, Rng
 from orchestrator.foundation.retry_policy import RetryPolicy
@@ -188,7 +189,7 @@ class DeliveryScheduler:
 
     def _lanes(self, tx: Tx, names: list[str], now: datetime) -> dict[str, Lane]:
         """Return the lanes of subscribers that exist, in the order of `names`."""
-        found = {row["id"]: row for row in fetch(tx, SubscriberRow, _SUBSCRIBERS, {"lanes": names})}
+        found = {row["id"]: row for row in _SUBSCRIBERS.rows(tx, SubscriberRow, {"lanes": names})}
         if deleted := set(names) - set(found):
             # The subscriber was deleted while a transaction that still saw it published an event.
             tx.execute(_KILL_LANES, {"lanes": list(deleted), "now": now})
@@ -234,7 +235,7 @@ def _claims(
     if not rows:
         return [], False
     ids = {"ids": list({row["event_id"] for row in rows})}
-    events = {found["id"]: found for found in fetch(tx, QueuedEvent, _EVENTS, ids)}
+    events = {found["id"]: found for found in _EVENTS.rows(tx, QueuedEvent, ids)}
     if orphans := [row["id"] for row in rows if row["event_id"] not in events]:
         # Retention deleted the event while it was being replayed: there is nothing left to send.
         tx.execute(_DELETE, {"ids": orphans})
@@ -271,8 +272,8 @@ _KILL_LANES = (
     .values(state=DeliveryState.DEAD, due_at=None, done_at=_NOW, last_error=DELETED)
 )
 _DELETE = sa.delete(delivery).where(delivery.c.id.in_(_IDS))
-_SUBSCRIBERS = sa.select(subscriber).where(subscriber.c.id.in_(_LANES))
-_EVENTS = (
+_SUBSCRIBERS = Statement(sa.select(subscriber).where(subscriber.c.id.in_(_LANES)))
+_EVENTS = Statement(
     sa.select(
         event.c.id,
         event.c.job_id,

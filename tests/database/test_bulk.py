@@ -10,7 +10,6 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.database.bulk import (
-    _POSITIONAL,
     BulkSelect,
     BulkWrite,
     _CompiledWrite,
@@ -20,6 +19,7 @@ from orchestrator.database.bulk import (
 )
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.sqlite import engine as sqlite
+from orchestrator.database.statements import DIALECTS
 from orchestrator.database.tables.columns import Instant, Json
 from orchestrator.engine import receive_storage
 from orchestrator.events import outbox
@@ -286,27 +286,11 @@ def test_seven_texts_serve_any_number_of_values(tx: sa.Connection, calls: Calls)
     assert len(set(calls)) == 7
 
 
-def test_a_select_with_constants_alone_needs_no_values(there: sa.Connection) -> None:
-    INSERT(there, [row(number) for number in range(9)])
-    third = BulkSelect(
-        sa.select(TABLE.c.key)
-        .where(TABLE.c.group > 2, TABLE.c.key > "")
-        .order_by(TABLE.c.key)
-        .limit(1)
-    )
-    assert third(there) == [["k003"]]
-
-
-def test_a_select_by_values_may_have_no_other_parameters(tx: sa.Connection) -> None:
-    with pytest.raises(AssertionError):
-        BulkSelect(FIND.select.where(TABLE.c.group == 5))(tx, ["k001"])
-
-
 # -- the text for PostgreSQL
 
 
 def written(bulk: BulkWrite) -> _CompiledWrite:
-    return _CompiledWrite(_POSITIONAL["postgresql"], bulk._columns, bulk._build)
+    return _CompiledWrite(DIALECTS["postgresql"], bulk._columns, bulk._build)
 
 
 PRODUCT = {

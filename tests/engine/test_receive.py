@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from orchestrator.database.bulk import _CompiledSelect
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import event, job, push
 from orchestrator.database.tables.rows import JobRow
@@ -537,8 +536,9 @@ async def test_the_stored_pushes_of_a_job_are_found_by_an_index(tmp_path: Path) 
     async with open_harness(tmp_path, database_url=f"sqlite:///{tmp_path / 'plan.db'}") as alone:
 
         def plan(tx: Tx) -> list[str]:
-            text = _CompiledSelect(tx.dialect, receive_storage._STORED.select).text(1)
-            return [row[3] for row in tx.exec_driver_sql("EXPLAIN QUERY PLAN " + text, ("job_1",))]
+            found = receive_storage._STORED.select.params(values=["job_1"])
+            text = found.compile(tx, compile_kwargs={"literal_binds": True})
+            return [row[3] for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
 
         assert await alone.runtime.store.read(plan) == [
             "SEARCH push USING INDEX sqlite_autoindex_push_2 (job_id=?)"

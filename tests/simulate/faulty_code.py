@@ -192,7 +192,7 @@ def in_any_order(
     tx: Tx, lane: str, share: int, now: datetime, _until: datetime, **_: Any
 ) -> Sequence[str]:
     due = {"lane": lane, "now": now, "share": share}
-    return [str(one) for one in tx.scalars(queue._DUE_DELIVERIES, due)]
+    return [str(one) for (one,) in queue._DUE_DELIVERIES(tx, due)]
 
 
 async def record_before_sending(self: Deliverer, due: ClaimedDelivery) -> None:

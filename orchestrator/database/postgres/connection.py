@@ -14,13 +14,15 @@ Imported only where the driver is installed.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Self
 
 import psycopg
 import sqlalchemy as sa
-from psycopg.abc import RV, PQGen
+from psycopg.abc import RV, Params, PQGen, Query
 from psycopg.errors import ConnectionTimeout, QueryCanceled
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
@@ -30,10 +32,30 @@ from orchestrator.foundation.clock import SystemClock
 
 #: Seconds.
 TRANSACTION_TIMEOUT = 10.0
+#: Statements that a connection keeps prepared.
+PREPARED = 500
 #: In the words of a pooler that takes no settings of a session.
 _REFUSAL = "unsupported startup parameter"
 
 _clock = SystemClock()
+
+
+class Cursor(psycopg.Cursor[TupleRow]):
+    """In a pipeline it waits for the results of what it executes, as SQLAlchemy expects."""
+
+    def execute(self, query: Any, params: Params | None = None, **options: Any) -> Self:
+        super().execute(query, params, **options)
+        self._await_results()
+        return self
+
+    def executemany(self, query: Query, params_seq: Iterable[Params], **options: Any) -> None:
+        super().executemany(query, params_seq, **options)
+        self._await_results()
+
+    def _await_results(self) -> None:
+        connection = self.connection
+        if isinstance(connection, Connection) and connection.pipelined is not None:
+            connection.pipelined.sync()
 
 
 class Connection(psycopg.Connection[TupleRow]):
@@ -45,7 +67,40 @@ class Connection(psycopg.Connection[TupleRow]):
     limited = True
     #: True if a pooler stands between the server and us.
     pooled = False
+    #: The pipeline that all statements are in, if any.
+    pipelined: psycopg.Pipeline | None = None
     _ends = math.inf
+
+    def begin_pipeline(self) -> None:
+        """Pipeline all statements from now on, until the connection is closed.
+
+        A statement then travels with later ones: `execute` does not wait for its result, which a
+        fetch does. Transactions are begun by a statement too.
+        """
+        self.autocommit = True
+        self.prepared_max = PREPARED
+        # Not by `pipeline()`: to leave its context is a round trip, which each commit would pay.
+        self._pipeline = self.pipelined = psycopg.Pipeline(self).__enter__()
+
+    def execute(self, query: Any, params: Params | None = None, **options: Any) -> Any:
+        """Return the cursor of a statement, which in a pipeline has no result yet."""
+        return psycopg.Cursor(self).execute(query, params, **options)
+
+    def commit(self) -> None:
+        """Commit. Raises the first error of the statements that are under way."""
+        if self.pipelined is None:
+            super().commit()
+            return
+        # Whether there is a transaction is known only where the pipeline has been synced.
+        self.execute("COMMIT")
+        self.pipelined.sync()
+
+    def rollback(self) -> None:
+        """Roll back. The errors of statements that are under way are of no interest any more."""
+        if self.pipelined is not None:
+            with contextlib.suppress(psycopg.Error):
+                self.pipelined.sync()
+        super().rollback()
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """Wait for the server. With a `timeout`, as of a listener, the limit does not apply."""
@@ -71,11 +126,13 @@ class ConnectionFactory:
     Of several hosts, the one that took the newest connection is tried first, and one that does not
     answer last: a server that is gone costs its timeout once, not at every connection.
 
-    `limited`: their transactions are limited in time.
+    `limited`: their transactions are limited in time. `pipelined`: their statements are pipelined,
+    unless a pooler stands between.
     """
 
-    def __init__(self, *, limited: bool) -> None:
+    def __init__(self, *, limited: bool, pipelined: bool = False) -> None:
         self._limited = limited
+        self._pipelined = pipelined
         self._silent = False
         self._trying = threading.Lock()
         #: The hosts, in the order of the next connection.
@@ -106,8 +163,11 @@ class ConnectionFactory:
         finally:
             self._silent = silent
         connection.limited = self._limited
+        connection.cursor_factory = Cursor
         try:
             connection.pooled = _is_pooled(connection)
+            if self._pipelined and not connection.pooled:
+                connection.begin_pipeline()
         except psycopg.Error:
             connection.close()
             raise
@@ -155,4 +215,4 @@ def _is_pooled(connection: Connection) -> bool:
     """
     answering = connection.execute("SELECT pg_backend_pid()").fetchone()
     connection.rollback()
-    return answering != (connection.info.backend_pid,)
+    return bool(answering != (connection.info.backend_pid,))

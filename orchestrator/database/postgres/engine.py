@@ -16,13 +16,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.database.postgres import hosts
+from orchestrator.database.statements import send
 from orchestrator.database.unit_of_work import (
     BACKLOG,
     Tx,
     Unit,
     UnitResult,
     as_unavailable,
-    execute,
+    call,
+    is_outage,
     resolve_threadsafe,
     transient,
 )
@@ -79,12 +81,18 @@ def url_of(url: str) -> sa.URL:
 
 
 def engine_of(
-    url: str, connections: int, *, read_only: bool = False, timeouts: bool = True
+    url: str,
+    connections: int,
+    *,
+    read_only: bool = False,
+    timeouts: bool = True,
+    pipelined: bool = False,
 ) -> sa.Engine:
     """Return an engine of up to so many connections.
 
-    With `timeouts`, statements and transactions may take seconds. Raises `ConfigError` without the
-    driver.
+    With `timeouts`, statements and transactions may take seconds. With `pipelined`, a statement
+    whose result nobody reads takes no round trip of its own; every transaction has to end by a
+    commit or a rollback. Raises `ConfigError` without the driver.
     """
     parsed = url_of(url)
     limits = _LIMITS | (_STATEMENT_TIMEOUT if timeouts else {})
@@ -101,6 +109,8 @@ def engine_of(
             pool_size=connections,
             max_overflow=0,
             pool_timeout=5,
+            # In a pipeline it is a round trip, also where there is nothing to roll back.
+            pool_reset_on_return=None if pipelined else "rollback",
             # Not used: its type would be looked up at each start.
             use_native_hstore=False,
             connect_args=named | {"options": " ".join(options)},
@@ -111,7 +121,8 @@ def engine_of(
         raise ConfigError(
             "database_url: PostgreSQL needs its driver; install with the extra `postgres`"
         ) from error
-    sa.event.listen(engine, "do_connect", ConnectionFactory(limited=timeouts))
+    factory = ConnectionFactory(limited=timeouts, pipelined=pipelined)
+    sa.event.listen(engine, "do_connect", factory)
     sa.event.listen(engine, "handle_error", failover.leave_reader if read_only else failover.leave)
     _limit_transactions(engine, limits | ({"transaction_read_only": "on"} if read_only else {}))
     if own:
@@ -127,6 +138,8 @@ def _limit_transactions(engine: sa.Engine, limits: Mapping[str, str]) -> None:
     def begun(tx: Tx) -> None:
         if is_pooled(tx):
             tx.exec_driver_sql(settings)
+        elif is_pipelined(tx):
+            send(tx, "BEGIN", ())
 
 
 def _refuse_pooler(connection: Any, _record: object) -> None:
@@ -137,6 +150,11 @@ def _refuse_pooler(connection: Any, _record: object) -> None:
             "database_url: a connection pooler loses its options; set them for the user in the "
             "database (ALTER ROLE ... SET ...), or name the server itself"
         )
+
+
+def is_pipelined(tx: Tx) -> bool:
+    """True if the statements of a connection are pipelined."""
+    return getattr(tx.connection.driver_connection, "pipelined", None) is not None
 
 
 def is_pooled(tx: Tx) -> bool:
@@ -260,12 +278,14 @@ class Writers:
             try:
                 with self._engine.begin() as tx:
                     if not any(unit.durable for unit in group):
-                        tx.exec_driver_sql("SET LOCAL synchronous_commit = off")
-                    results = execute(tx, group)
+                        send(tx, "SET LOCAL synchronous_commit = off", ())
+                    results = call(tx, group)
             except BaseException as error:
                 lost = getattr(error, "connection_invalidated", False)
                 if wait is None or not transient(error) or (lost and self._down):
                     self._down = lost
+                    if len(group) > 1 and not is_outage(error):
+                        return [result for unit in group for result in self._commit([unit])]
                     return [UnitResult(unit, error=as_unavailable(error)) for unit in group]
                 # Ends early on close: the remaining retries then follow at once.
                 self._stopping.wait(wait)

@@ -1,0 +1,173 @@
+"""Statements that are compiled once and run on the driver's own connection.
+
+For a short statement, an execution by SQLAlchemy costs ten times what SQLite needs: it makes a
+context, a result, and the metadata of the result. Here a statement costs its parameters and rows.
+Hot paths use these classes, anything else executes as usual.
+
+On PostgreSQL the statements of a unit of work are pipelined: one whose result nobody reads (`send`)
+travels with the next, and its error is raised by a later statement or by the commit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar, cast
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.compiler import SQLCompiler
+
+RowT = TypeVar("RowT")
+
+#: Positional parameters, in the style of the drivers.
+DIALECTS: Mapping[str, sa.Dialect] = {
+    "sqlite": sqlite.dialect(paramstyle="qmark"),
+    "postgresql": postgresql.psycopg.dialect(paramstyle="format"),  # type: ignore[no-untyped-call]
+}
+
+
+def send(tx: sa.Connection, text: str, parameters: Sequence[Any]) -> None:
+    """Run a statement whose result nobody reads. Raises the errors of SQLAlchemy."""
+    _execute(tx, text, parameters)
+
+
+def read(tx: sa.Connection, text: str, parameters: Sequence[Any]) -> list[Sequence[Any]]:
+    """Run a statement and return its rows. Raises the errors of SQLAlchemy."""
+    cursor = _execute(tx, text, parameters)
+    try:
+        return cast("list[Sequence[Any]]", cursor.fetchall())
+    except Exception as error:
+        _raise(tx, error, text, parameters)
+
+
+def _execute(tx: sa.Connection, text: str, parameters: Sequence[Any]) -> Any:
+    """Return the cursor of a statement that was begun."""
+    driver = cast("Any", tx.connection.driver_connection)
+    try:
+        for listener in tx.dispatch.before_cursor_execute:
+            listener(tx, driver.cursor(), text, parameters, None, False)
+        return driver.execute(text, parameters)
+    except Exception as error:
+        _raise(tx, error, text, parameters)
+
+
+def _raise(tx: sa.Connection, error: Exception, text: str, parameters: Sequence[Any]) -> NoReturn:
+    """Raise an error of the driver as SQLAlchemy does, and leave a connection that is lost."""
+    # Not public, but all of it: the events, the class of the error, the fate of the pool.
+    tx._handle_dbapi_exception(error, text, cast("Any", parameters), None, None)
+
+
+class Statement:
+    """A statement compiled once for each database.
+
+    A list (an `expanding` parameter) is an array on PostgreSQL, so that one text serves any length.
+    SQLite has no arrays: there a text serves the lengths up to the next power of two, and a list is
+    padded with its last value. As a set to compare with, it stays the same.
+    """
+
+    def __init__(self, statement: sa.Select[Any] | sa.UpdateBase) -> None:
+        self.statement = statement
+        self._compiled: dict[str, _Compiled] = {}
+
+    def __call__(self, tx: sa.Connection, values: Mapping[str, Any]) -> list[list[Any]]:
+        """Return the rows, each a list in the order of its columns."""
+        compiled = self._of(tx)
+        return compiled.results(read(tx, *compiled.bound(values)))
+
+    def rows(self, tx: sa.Connection, kind: type[RowT], values: Mapping[str, Any]) -> list[RowT]:
+        """Return the rows, each a mapping of the type `kind`."""
+        compiled = self._of(tx)
+        found, names = compiled.results(read(tx, *compiled.bound(values))), compiled.names
+        return cast("list[RowT]", [dict(zip(names, row, strict=True)) for row in found])
+
+    def send(self, tx: sa.Connection, values: Mapping[str, Any]) -> None:
+        """Run it; nobody reads its result."""
+        send(tx, *self._of(tx).bound(values))
+
+    def _of(self, tx: sa.Connection) -> _Compiled:
+        name = tx.dialect.name
+        if (compiled := self._compiled.get(name)) is None:
+            compiled = self._compiled[name] = _Compiled(self.statement, DIALECTS[name])
+        return compiled
+
+
+class _Compiled:
+    """A statement in one dialect."""
+
+    def __init__(self, statement: sa.Select[Any] | sa.UpdateBase, dialect: sa.Dialect) -> None:
+        compiled = statement.compile(dialect=dialect)
+        assert isinstance(compiled, SQLCompiler)
+        binds = compiled.binds
+        kinds = {name: bind.type.dialect_impl(dialect) for name, bind in binds.items()}
+        processors = {name: kind.bind_processor(dialect) for name, kind in kinds.items()}
+        self._parameters = [
+            (name, binds[name].expanding, processors[name]) for name in compiled.positiontup or ()
+        ]
+        self._constants = {name: bind.value for name, bind in binds.items() if not bind.required}
+        self._has_arrays = dialect.name == "postgresql"
+        text = str(compiled)
+        if self._has_arrays:
+            text = _NOT_IN.sub(" <> ALL(%s)", text)
+            text = _IN.sub(" = ANY(%s)", text)
+        #: The text, with a gap for every list on SQLite.
+        self._text = _LIST.split(text)
+        columns = _columns(statement)
+        #: The names of the columns of a row.
+        self.names = [column.key for column in columns]
+        readers = [_reader(column.type, dialect) for column in columns]
+        self._readers = [(at, reader) for at, reader in enumerate(readers) if reader]
+
+    def bound(self, values: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
+        """Return the text for lists as long as these, and the parameters of the driver."""
+        given = {**self._constants, **values}
+        parameters, gaps = list[Any](), list[str]()
+        for name, is_list, process in self._parameters:
+            value = given[name]
+            if not is_list:
+                parameters.append(process(value) if process and value is not None else value)
+            elif self._has_arrays:
+                parameters.append(list(value))
+            else:
+                padded = _padded(value)
+                parameters += padded
+                gaps.append(", ".join("?" * len(padded)))
+        if not gaps:
+            return self._text[0], tuple(parameters)
+        parts = [part for pair in zip(self._text, gaps, strict=False) for part in pair]
+        return "".join([*parts, self._text[-1]]), tuple(parameters)
+
+    def results(self, rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+        """Return rows of the driver as rows of the statement."""
+        found = [list(row) for row in rows]
+        for at, reader in self._readers:
+            for row in found:
+                if row[at] is not None:
+                    row[at] = reader(row[at])
+        return found
+
+
+def _reader(kind: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> Callable[[Any], Any] | None:
+    """Return what makes a value of the driver one of a column; None if it is one already."""
+    # SQLAlchemy's would ask for the type of the result. Both drivers return numbers.
+    is_number = isinstance(kind, sa.Numeric | sa.Float)
+    return None if is_number else kind.dialect_impl(dialect).result_processor(dialect, None)
+
+
+def _columns(statement: sa.Select[Any] | sa.UpdateBase) -> Sequence[sa.ColumnElement[Any]]:
+    if isinstance(statement, sa.Select):
+        return list(statement.selected_columns)
+    return list(statement.exported_columns)
+
+
+def _padded(values: Sequence[Any]) -> Sequence[Any]:
+    """Return values with the last one repeated up to a power of two."""
+    count = len(values)
+    missing = (1 << (count - 1).bit_length()) - count if count else 0
+    return [*values, *[values[-1]] * missing] if missing else values
+
+
+# How SQLAlchemy writes a list before its length is known.
+_LIST = re.compile(r"__\[POSTCOMPILE_\w+\]")
+_IN = re.compile(rf" IN \({_LIST.pattern}\)")
+_NOT_IN = re.compile(rf" NOT IN \({_LIST.pattern}\)")
