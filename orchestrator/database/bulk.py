@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from orchestrator.database.statements import DIALECTS, Statement, send
+from orchestrator.database.statements import DIALECTS, Statement, numbered, send
 
 Columns = Mapping[str, sa.Column[Any]]
 Parameters = dict[str, sa.BindParameter[Any]]
@@ -62,12 +62,14 @@ class _CompiledWrite:
         start = text.index("VALUES (") + len("VALUES ")
         end = text.index(")", start) + 1
         self._before, self._row, self._after = text[:start], text[start:end], text[end:]
+        self._is_numbered = dialect.name == "postgresql"
         self._texts: dict[int, str] = {}
 
     def text(self, count: int) -> str:
         """Return the statement over `count` rows."""
         if count not in self._texts:
-            self._texts[count] = self._before + ", ".join([self._row] * count) + self._after
+            text = self._before + ", ".join([self._row] * count) + self._after
+            self._texts[count] = numbered(text) if self._is_numbered else text
         return self._texts[count]
 
     def parameters(self, rows: Sequence[Mapping[str, object]]) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ travels with the next, and its error is raised by a later statement or by the co
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar, cast
@@ -20,7 +21,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 RowT = TypeVar("RowT")
 
-#: Positional parameters, in the style of the drivers.
+#: Positional parameters.
 DIALECTS: Mapping[str, sa.Dialect] = {
     "sqlite": sqlite.dialect(paramstyle="qmark"),
     "postgresql": postgresql.psycopg.dialect(paramstyle="format"),  # type: ignore[no-untyped-call]
@@ -46,7 +47,8 @@ def _execute(tx: sa.Connection, text: str, parameters: Sequence[Any]) -> Any:
     driver = cast("Any", tx.connection.driver_connection)
     try:
         for listener in tx.dispatch.before_cursor_execute:
-            listener(tx, driver.cursor(), text, parameters, None, False)
+            cursor = getattr(driver, "raw_cursor", driver.cursor)()
+            listener(tx, cursor, text, parameters, None, False)
         return driver.execute(text, parameters)
     except Exception as error:
         _raise(tx, error, text, parameters)
@@ -106,12 +108,8 @@ class _Compiled:
         ]
         self._constants = {name: bind.value for name, bind in binds.items() if not bind.required}
         self._has_arrays = dialect.name == "postgresql"
-        text = str(compiled)
-        if self._has_arrays:
-            text = _NOT_IN.sub(" <> ALL(%s)", text)
-            text = _IN.sub(" = ANY(%s)", text)
-        #: The text, with a gap for every list on SQLite.
-        self._text = _LIST.split(text)
+        #: The text, on SQLite with a gap for every list.
+        self._text = _LIST.split(numbered(str(compiled)) if self._has_arrays else str(compiled))
         columns = _columns(statement)
         #: The names of the columns of a row.
         self.names = [column.key for column in columns]
@@ -167,7 +165,24 @@ def _padded(values: Sequence[Any]) -> Sequence[Any]:
     return [*values, *[values[-1]] * missing] if missing else values
 
 
+def numbered(text: str) -> str:
+    """Return a text for PostgreSQL with its parameters as `$1` and so on, and lists as arrays.
+
+    The driver would do it again at each execution.
+    """
+    numbers = itertools.count(1)
+
+    def parameter(found: re.Match[str]) -> str:
+        if found[0] == "%%":
+            return "%"
+        number = f"${next(numbers)}"
+        if found[0] == "%s":
+            return number
+        return f"<> ALL({number})" if found[0].startswith("NOT") else f"= ANY({number})"
+
+    return _PARAMETER.sub(parameter, text)
+
+
 # How SQLAlchemy writes a list before its length is known.
 _LIST = re.compile(r"__\[POSTCOMPILE_\w+\]")
-_IN = re.compile(rf" IN \({_LIST.pattern}\)")
-_NOT_IN = re.compile(rf" NOT IN \({_LIST.pattern}\)")
+_PARAMETER = re.compile(rf"%%|%s|(?:NOT )?IN \({_LIST.pattern}\)")

@@ -94,7 +94,7 @@ def test_few_texts_serve_lists_of_any_length(tx: sa.Connection) -> None:
 
 
 def test_an_error_is_that_of_sqlalchemy(tx: sa.Connection) -> None:
-    key = (tx.dialect.name == "postgresql" and "%s") or "?"
+    key = (tx.dialect.name == "postgresql" and "$1") or "?"
     with pytest.raises(sa.exc.IntegrityError) as caught, tx.begin_nested():
         send(tx, f"""INSERT INTO "order" (key) VALUES ({key})""", ("k1",))
     assert caught.value.orig is not None

@@ -83,8 +83,15 @@ class Connection(psycopg.Connection[TupleRow]):
         self._pipeline = self.pipelined = psycopg.Pipeline(self).__enter__()
 
     def execute(self, query: Any, params: Params | None = None, **options: Any) -> Any:
-        """Return the cursor of a statement, which in a pipeline has no result yet."""
-        return psycopg.Cursor(self).execute(query, params, **options)
+        """Return the cursor of a statement with `$1` parameters; in a pipeline before its result.
+
+        A fetch waits for that.
+        """
+        return self.raw_cursor().execute(query, params, **options)
+
+    def raw_cursor(self) -> psycopg.RawCursor[TupleRow]:
+        """Return a cursor that takes `$1` parameters."""
+        return psycopg.RawCursor(self)
 
     def commit(self) -> None:
         """Commit. Raises the first error of the statements that are under way."""
