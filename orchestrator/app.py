@@ -37,6 +37,7 @@ from orchestrator.egress.transport import GuardedTransport
 from orchestrator.engine.deliver_publishers import PublisherPool
 from orchestrator.engine.lifecycle import running
 from orchestrator.engine.notifier import Notifier
+from orchestrator.engine.push_pacing import PushPacing
 from orchestrator.engine.receive import Receiver
 from orchestrator.engine.runtime import Runtime
 from orchestrator.engine.ticker import Pulse
@@ -109,6 +110,7 @@ def build(
         metrics=metrics,
         feed=feed,
         notifier=Notifier(store, feed, vendors, metrics, clock, learning),
+        push_pacing=PushPacing(),
         pulse=Pulse(clock),
         waiting_slots=Admission(rng, Limit(MAX_WAITING), Limit(settings.waiting_per_key)),
         bodies=_body_admission(rng, settings.submissions_per_key),

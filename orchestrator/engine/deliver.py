@@ -25,6 +25,7 @@ from orchestrator.engine.deliver_publishers import PublisherPool
 from orchestrator.engine.deliver_results import Attempted, BatchCompleter, record
 from orchestrator.engine.deliver_scheduler import ClaimedDelivery, DeliveryScheduler
 from orchestrator.engine.notifier import Notifier
+from orchestrator.engine.push_pacing import PushPacing
 from orchestrator.engine.worker import Claimed, record_with_retry
 from orchestrator.events.destinations import (
     Destination,
@@ -73,6 +74,7 @@ class Deliverer:
     metrics: Metrics
     notifier: Notifier
     share_links: ShareLinks
+    push_pacing: PushPacing
 
     def __post_init__(self) -> None:
         self.scheduler = DeliveryScheduler(self.clock, self.rng, self.settings.delivery.policy)
@@ -84,6 +86,10 @@ class Deliverer:
         """Claim the oldest due deliveries of every lane that has a free slot."""
         claims = await self.store.claim(self._claim, room)
         self.scheduler.begin(claims)
+        if claims and not claims[-1].row["tries"]:
+            behind = self.clock.now() - made_at(claims[-1].row["id"])
+            is_all = not (claims.more or claims.full)
+            self.push_pacing.claimed(behind.total_seconds(), is_all=is_all)
         return claims
 
     def _claim(self, tx: Tx, room: int) -> Claimed[ClaimedDelivery]:
@@ -107,10 +113,12 @@ class Deliverer:
         may receive again after a kill.
         """
         change: LaneChange | None = None
+        began = self.clock.monotonic()
         try:
             done = await self._attempt(claim)
             await self._completer.wait(self.scheduler.in_progress)
             change = await record_with_retry(self._save, done, self.clock, self.rng)
+            self.push_pacing.attempted(done.ms / 1000, self.clock.monotonic() - began)
             self._count(done, change)
             _log(done, change)
         except TooLate:

@@ -24,6 +24,7 @@ from orchestrator.database.tables import account_state
 from orchestrator.database.tables.rows import PushRow
 from orchestrator.engine import receive_storage
 from orchestrator.engine.notifier import Notifier
+from orchestrator.engine.push_pacing import PushPacing
 from orchestrator.engine.receive_storage import is_rejected
 from orchestrator.foundation import off_loop
 from orchestrator.foundation.clock import Clock
@@ -79,6 +80,7 @@ class Receiver:
     clock: Clock
     metrics: Metrics
     notifier: Notifier
+    push_pacing: PushPacing
 
     def __post_init__(self) -> None:
         self._save = self.store.batched(self._record)
@@ -108,6 +110,7 @@ class Receiver:
 
         `peer` is the address of its sender. Raises `BadSignature`, `NotJson` and `Unavailable`.
         """
+        await self.push_pacing.turn()
         row = self._row(vendor, callback, headers, body)
         try:
             row["verified"] = _verify(vendor, headers, body)

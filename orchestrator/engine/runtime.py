@@ -15,6 +15,7 @@ from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.engine.deliver_publishers import PublisherPool
 from orchestrator.engine.notifier import Notifier
+from orchestrator.engine.push_pacing import PushPacing
 from orchestrator.engine.ticker import Pulse
 from orchestrator.events.destinations import Destination
 from orchestrator.events.feed import EventFeed
@@ -62,6 +63,7 @@ class Runtime:
     metrics: Metrics
     feed: EventFeed
     notifier: Notifier
+    push_pacing: PushPacing
     pulse: Pulse
     #: Slots for callers that are kept waiting: streams, long polls, `Prefer: wait`.
     waiting_slots: Admission
