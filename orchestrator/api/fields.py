@@ -28,6 +28,7 @@ from orchestrator.events.subscriptions import matches
 from orchestrator.foundation.ids import is_id, pattern
 from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.states import EventType
+from orchestrator.foundation.untrusted import is_label
 
 #: Seconds from now until the latest `start_after`.
 MAX_AHEAD = 30 * 86400
@@ -113,6 +114,15 @@ def _check_headers(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
+def _check_label(value: str) -> str:
+    if not is_label(value):
+        raise PydanticCustomError(
+            "label",
+            "Input should be one line of visible characters, without blanks around it or in a row",
+        )
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class IdOf:
     """Marks a text as an id with that prefix: validated, and described as a pattern."""
@@ -157,6 +167,7 @@ StartAfter = Annotated[
 FairnessKey = Annotated[
     str,
     Text(min_length=1, max_length=64),
+    AfterValidator(_check_label),
     Field(description="Slots of an account go round the keys; null: the API key."),
 ]
 _TIME: TypeAdapter[datetime] = TypeAdapter(Time)

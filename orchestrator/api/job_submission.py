@@ -133,7 +133,7 @@ class JobSubmission:
         draft |= {
             "external_task_id": submission.external_task_id or draft["id"],
             "fairness_key": submission.fairness_key or draft["fairness_key"],
-            "queue_rank": -submission.priority,
+            "queue_rank": -(submission.priority or 0),
             "start_after": start,
             "due_at": begin,
             "deadline_at": after(begin, seconds or vendor.account.poll.deadline),

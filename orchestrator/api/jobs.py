@@ -47,6 +47,7 @@ class JobQuery(PageRequest):
     external_task_id: Filter | None = None
     vendor_task_id: Filter | None = None
     resolved_by: Source | None = None
+    fairness_key: Filter | None = None
     error: ErrorCode | None = None
     metadata: Entry | None = None
     created_after: Annotated[Time, Field(description="Exclusive.")] | None = None

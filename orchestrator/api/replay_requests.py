@@ -56,6 +56,7 @@ class RetryFilter(Body):
     external_task_id: Filter | None = None
     vendor_task_id: Filter | None = None
     resolved_by: Annotated[Source, Field(strict=False)] | None = None
+    fairness_key: Filter | None = None
     error: ErrorCode | None = None
     metadata: Entry | None = None
     created_after: Annotated[Time, Field(description="Exclusive.")] | None = None

@@ -69,7 +69,7 @@ class Submission(Body):
     metadata: Metadata = {}
     start_after: StartAfter | None = None
     priority: Annotated[
-        int,
+        int | None,
         Field(ge=-10, le=10, description="Among the jobs of its fairness key: higher goes first."),
     ] = 0
     fairness_key: FairnessKey | None = None

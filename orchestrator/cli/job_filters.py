@@ -30,6 +30,9 @@ ExternalId = Annotated[str | None, typer.Option(help="Your own id of the job.")]
 ResolvedBy = Annotated[
     str | None, typer.Option(help="push, poll, submit, lookup, clock or operator.")
 ]
+OfFairnessKey = Annotated[
+    str | None, typer.Option("--fairness-key", help="As submitted; or an API key's id.")
+]
 Since = Annotated[str | None, typer.Option(help="Created in the last 90s, 15m, 2h, 30d.")]
 
 
@@ -41,6 +44,7 @@ def query(
     model: str | None,
     external_id: str | None,
     resolved_by: str | None,
+    fairness_key: str | None,
     since: str | None,
 ) -> Record:
     """Return the options as query parameters; those that were not given are None."""
@@ -50,6 +54,7 @@ def query(
         "model": model,
         "external_task_id": external_id,
         "resolved_by": resolved_by,
+        "fairness_key": fairness_key,
         "created_after": rfc3339(ago("--since", since, now)) if since else None,
     }
 

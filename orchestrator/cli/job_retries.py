@@ -23,6 +23,7 @@ from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.job_filters import (
     ExternalId,
     OfAccount,
+    OfFairnessKey,
     ResolvedBy,
     Since,
     Status,
@@ -71,6 +72,7 @@ def retry(
     model: str | None = None,
     external_id: ExternalId = None,
     resolved_by: ResolvedBy = None,
+    fairness_key: OfFairnessKey = None,
     since: Since = None,
     error: WithError = None,
     again: Again = False,
@@ -90,6 +92,7 @@ def retry(
         model=model,
         external_id=external_id,
         resolved_by=resolved_by,
+        fairness_key=fairness_key,
         since=since,
     )
     is_filtered = any(value is not None for value in filters.values())

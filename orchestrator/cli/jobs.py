@@ -14,7 +14,15 @@ from orchestrator.cli.columns import Table
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.completers import JOBS
 from orchestrator.cli.job_deliveries import owed
-from orchestrator.cli.job_filters import ExternalId, OfAccount, ResolvedBy, Since, Status, query
+from orchestrator.cli.job_filters import (
+    ExternalId,
+    OfAccount,
+    OfFairnessKey,
+    ResolvedBy,
+    Since,
+    Status,
+    query,
+)
 from orchestrator.cli.job_history import known
 from orchestrator.cli.job_record import reason, shown
 from orchestrator.cli.job_waiting import waiting
@@ -77,6 +85,7 @@ def ls(
     model: str | None = None,
     external_id: ExternalId = None,
     resolved_by: ResolvedBy = None,
+    fairness_key: OfFairnessKey = None,
     since: Since = None,
     limit: Limit = 50,
     after: After = None,
@@ -89,6 +98,7 @@ def ls(
         model=model,
         external_id=external_id,
         resolved_by=resolved_by,
+        fairness_key=fairness_key,
         since=since,
     )
     with session.client() as client:

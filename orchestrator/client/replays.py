@@ -45,6 +45,7 @@ class RetryFilter(TypedDict, total=False):
     external_task_id: str | None
     vendor_task_id: str | None
     resolved_by: str | None
+    fairness_key: str | None
     error: str | None
     metadata: str | None
     created_after: datetime | str | None

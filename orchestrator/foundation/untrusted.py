@@ -65,6 +65,11 @@ def one_line(value: Any) -> str:
     return " ".join("".join(map(_visible, str(value))).split())
 
 
+def is_label(value: str) -> bool:
+    """True for a text that is shown as it is: one line, every character visible, blanks single."""
+    return one_line(value) == value != ""
+
+
 def _visible(character: str) -> str:
     if character in _INVISIBLE:
         return ""

@@ -21,12 +21,15 @@ class JobFilter(TypedDict, total=False):
     external_task_id: str | None
     vendor_task_id: str | None
     resolved_by: str | None
+    fairness_key: str | None
     error: str | None
     metadata: str | None
 
 
 #: The filters of `listing.jobs` that are columns.
-_COLUMNS = ("account", "model", "external_task_id", "vendor_task_id", "resolved_by")
+_COLUMNS = (
+    "account", "model", "external_task_id", "vendor_task_id", "resolved_by", "fairness_key",
+)  # fmt: skip
 
 
 def wanted(given: JobFilter) -> Mapping[str, Sequence[str]]:

@@ -66,6 +66,7 @@ class RetryFilter(Shape):
     resolved_by: Annotated[Source, OpenEnum] | None
     error: str | None
     metadata: str | None
+    fairness_key: str | None = None
     created_after: AwareDatetime | None
     again: bool
 

@@ -94,6 +94,8 @@ async def test_turns_are_of_the_api_key_or_of_the_fairness_key(tmp_path: Path) -
         named = await submitted(api, priority=7, fairness_key="c \u2603")
         assert (plain["priority"], plain["fairness_key"]) == (0, None)
         assert (named["priority"], named["fairness_key"]) == (7, "c \u2603")
+        null = await submitted(api, priority=None, fairness_key=None)
+        assert (null["priority"], null["fairness_key"]) == (0, None)
         rows = [await api.job(job["id"]) for job in (plain, named)]
         assert [row["queue_rank"] for row in rows] == [0, -7]
         assert [row["fairness_key"] for row in rows] == [rows[0]["api_key"], "c \u2603"]

@@ -95,6 +95,28 @@ async def test_jobs_are_found_by_the_vendors_id_an_error_and_metadata(tmp_path: 
             await api.get(f"/v1/jobs?{wrong}", 422)
 
 
+async def test_jobs_are_found_by_their_fairness_key(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        plain = (await submitted(api))["id"]
+        mine = [(await submitted(api, fairness_key="shop 7"))["id"] for _ in range(2)]
+        await submitted(api, fairness_key="shop 8")
+        key = (await api.job(plain))["api_key"]
+
+        async def ids(**query: str) -> list[str]:
+            page = (await api.call("GET", "/v1/jobs", 200, params=query)).json()
+            return [job["id"] for job in page["data"]]
+
+        assert await ids(fairness_key="shop 7") == mine[::-1]
+        assert await ids(fairness_key="shop 7", status="queued", limit="1") == mine[1:]
+        assert await ids(fairness_key="shop") == []
+        assert await ids(fairness_key=key) == [plain]
+        await api.get("/v1/jobs?fairness_key=", 422)
+        await api.post(f"/v1/jobs/{mine[0]}/cancel", 200)
+        body = {"jobs": {"status": ["canceled"], "fairness_key": "shop 7"}, "dry_run": True}
+        shown = await api.post("/v1/replays", 200, body)
+        assert (shown["count"], shown["jobs"]["fairness_key"]) == (1, "shop 7")
+
+
 async def test_the_timeline_is_complete_and_oldest_first(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         await api.post("/v1/subscribers", 201, {"url": "https://my.app/hook", "types": ["job.*"]})

@@ -36,7 +36,9 @@ def shown(text: str) -> set[str]:
 
 async def test_the_filters_are_those_of_the_api(pages: Dashboard) -> None:
     api = pages.api
-    queued = (await api.open(metadata={"order": "991"}, external_task_id="order-1"))["id"]
+    queued = (
+        await api.open(metadata={"order": "991"}, external_task_id="order-1", fairness_key="shop-7")
+    )["id"]
     failed = await finished_job(api, JobState.FAILED)
     error = {
         "code": "vendor_auth",
@@ -55,6 +57,7 @@ async def test_the_filters_are_those_of_the_api(pages: Dashboard) -> None:
         "?account=dream": {other},
         "?model=m2": {other},
         "?resolved_by=push": {failed},
+        "?fairness_key=shop-7": {queued},
         "?error=vendor_auth": {failed},
         "?metadata=order%3D991": {queued},
         "?external_task_id=order-1": {queued},

@@ -13,8 +13,8 @@ from orchestrator.dashboard.findings import Finding, stopped
 from orchestrator.dashboard.page import Page
 
 _FILTERS = (
-    "status", "account", "model", "external_task_id", "vendor_task_id", "resolved_by", "error",
-    "metadata", "created_after",
+    "status", "account", "model", "external_task_id", "vendor_task_id", "resolved_by",
+    "fairness_key", "error", "metadata", "created_after",
 )  # fmt: skip
 #: Jobs of a page: each row may have an image.
 _LIMIT = "50"
