@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
@@ -32,6 +32,10 @@ from orchestrator.foundation.untrusted import is_label
 
 #: Seconds from now until the latest `start_after`.
 MAX_AHEAD = 30 * 86400
+#: The code and the message of the fault of a later one.
+TOO_LATE: Final = (
+    "too_late", "More than 30 days ahead; send an earlier time, or submit the job later"
+)  # fmt: skip
 _METADATA_CAP = 16 * 1024
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
@@ -61,7 +65,9 @@ def _instant_or_seconds(value: Any) -> datetime | float:
         if isinstance(value, str):
             return _TIME.validate_python(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and 0 <= value <= MAX_AHEAD:
+    if is_number and value > MAX_AHEAD:
+        raise PydanticCustomError(*TOO_LATE)
+    if is_number and value >= 0:
         return float(value)
     raise PydanticCustomError(
         "start_after",

@@ -7,7 +7,7 @@ from datetime import datetime
 from urllib.parse import urlsplit
 
 from orchestrator.api import problems, request_body
-from orchestrator.api.fields import MAX_AHEAD
+from orchestrator.api.fields import MAX_AHEAD, TOO_LATE
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Blocked
@@ -33,8 +33,7 @@ def start_of(given: datetime | float | None, now: datetime) -> datetime | None:
     """
     start = after(now, given) if isinstance(given, float) else given
     if start is not None and start > after(now, MAX_AHEAD):
-        message = "More than 30 days ahead; send an earlier time, or submit the job later"
-        raise problems.invalid_field("/start_after", "too_late", message)
+        raise problems.invalid_field("/start_after", *TOO_LATE)
     return start if start is not None and start > now else None
 
 

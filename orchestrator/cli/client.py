@@ -39,7 +39,7 @@ _LONGEST = 60.0
 #: Short pages that are read on from, at most; then the caller gets a cursor.
 _READ_ON = 100
 _LISTED = ("jobs", "events", "subscribers", "deliveries", "accounts", "keys")
-_CODES = {401: Exit.AUTH, 403: Exit.AUTH, 404: Exit.NOT_FOUND, 409: Exit.CONFLICT}
+_CODES = {401: Exit.AUTH, 403: Exit.AUTH, 404: Exit.NOT_FOUND, 409: Exit.CONFLICT, 422: Exit.USAGE}
 
 
 class Client:

@@ -37,6 +37,8 @@ Server = Annotated[
 ]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours (also NO_COLOR).")]
 ApiKey = Annotated[str | None, typer.Option("--api-key", help="Its key (ORCHESTRATOR_API_KEY).")]
+#: Stands in a fault of a setting that a flag gave: see `sources.from_flags`.
+_TYPED = "(flag --"
 
 
 @dataclass(slots=True)
@@ -66,6 +68,11 @@ class Options:
         """True if a flag or the environment names the TOML file, so that none is looked for."""
         return bool(self.config or os.environ.get("ORCHESTRATOR_CONFIG"))
 
+    def is_at_fault(self, faults: Sequence[str]) -> bool:
+        """True if these faults of settings are what was typed: a flag, or a file not there."""
+        absent = self.config is not None and not self.config.is_file()
+        return absent or any(_TYPED in fault for fault in faults)
+
 
 @dataclass(slots=True)
 class Session:
@@ -83,8 +90,10 @@ class Session:
         try:
             return load(self.options.config, **flags)
         except ConfigError as error:
-            first, *more = str(error).splitlines()
-            raise Failure(first, *more, hint="`orchestrator config check` tries again") from error
+            lines = str(error).splitlines()
+            if self.options.is_at_fault(lines):
+                raise Failure(*lines, code=Exit.USAGE) from error
+            raise Failure(*lines, hint="`orchestrator config check` tries again") from error
 
     def allow_private(self) -> list[str]:
         """Return the networks of that setting; none if this machine's settings are unusable."""
@@ -186,8 +195,10 @@ def _guarded(session: Session, run: Callable[[], None]) -> None:
         _print(session.terminal, [failure.message, *failure.more], failure.hint, failure.code)
         raise typer.Exit(failure.code) from failure
     except ConfigError as error:
-        _print(session.terminal, str(error).splitlines())
-        raise typer.Exit(Exit.ERROR) from error
+        lines = str(error).splitlines()
+        _print(session.terminal, lines)
+        code = Exit.USAGE if session.options.is_at_fault(lines) else Exit.ERROR
+        raise typer.Exit(code) from error
     except OrchestratorError as error:
         _print(session.terminal, [str(error) or type(error).__name__])
         raise typer.Exit(Exit.ERROR) from error

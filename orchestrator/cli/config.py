@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.command import Session, command
-from orchestrator.cli.failure import Exit, Failure
+from orchestrator.cli.failure import Exit, Failure, exit_of
 from orchestrator.cli.terminal import Record
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.masking import API_KEY_PREFIX
@@ -96,7 +96,8 @@ def init(
             f"{file} exists", hint="name another with --file", code=Exit.CONFLICT
         ) from error
     except OSError as error:
-        raise Failure(f"{file}: {error.strerror}", hint="name another with --file") from error
+        hint = "name another with --file"
+        raise Failure(f"{file}: {error.strerror}", hint=hint, code=exit_of(error)) from error
     with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
         opened.write(text)
     session.terminal.record({"file": str(file)}, {"wrote": file}, key="file")

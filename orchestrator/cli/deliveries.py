@@ -87,7 +87,7 @@ def ls(
     after: After = None,
 ) -> None:
     """List deliveries, newest first."""
-    oldest = earliest("dlv", ago("--since", since, session.now())) if since else ""
+    oldest = earliest("dlv", ago("--since", since, session.now())) if since is not None else ""
     with session.client() as client:
         filters: Record = {
             "status": status,

@@ -47,7 +47,7 @@ def ls(
     after: After = None,
 ) -> None:
     """List events, newest first."""
-    oldest = earliest("evt", ago("--since", since, session.now())) if since else ""
+    oldest = earliest("evt", ago("--since", since, session.now())) if since is not None else ""
     with session.client() as client:
         job_id = find(client, JOB, job).id if job else None
         page = client.full_page(

@@ -24,6 +24,12 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
+def exit_of(error: OSError) -> Exit:
+    """Return the exit code for a named file that cannot be written: USAGE if it has no folder."""
+    is_wrong = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+    return Exit.USAGE if is_wrong else Exit.ERROR
+
+
 class Failure(OrchestratorError):
     """A command failed. `more` are lines below the message, `hint` is what to do next, in lines.
 

@@ -55,7 +55,7 @@ def query(
         "external_task_id": external_id,
         "resolved_by": resolved_by,
         "fairness_key": fairness_key,
-        "created_after": rfc3339(ago("--since", since, now)) if since else None,
+        "created_after": rfc3339(ago("--since", since, now)) if since is not None else None,
     }
 
 

@@ -54,7 +54,8 @@ def create(
 ) -> None:
     """Create an API key. It is shown once, now."""
     granted = scope or "write"
-    until = session.now() + timedelta(seconds=seconds("--expires", expires)) if expires else None
+    lasting = None if expires is None else timedelta(seconds=seconds("--expires", expires))
+    until = None if lasting is None else session.now() + lasting
     body = {
         "name": name,
         "scope": granted,

@@ -6,10 +6,11 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import sqlalchemy as sa
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from orchestrator.cli.failure import Failure
+from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Terminal, counted
 from orchestrator.database import schema
 from orchestrator.database.digest import TableDigest
@@ -18,6 +19,7 @@ from orchestrator.database.postgres.sessions import check_unused
 from orchestrator.database.sqlite.engine import Lock, path_of
 from orchestrator.database.sqlite.snapshot import snapshot
 from orchestrator.engine.encryption import check_keys
+from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import NO_KEYS, Settings, key_file
 from orchestrator.foundation.signing.secret_keys import Keys
 
@@ -31,11 +33,9 @@ def run(terminal: Terminal, settings: Settings, source: str) -> None:
         raise Failure(
             "--from moves to PostgreSQL, and database_url is none",
             hint="set ORCHESTRATOR_DATABASE_URL to postgresql://user:password@host/database",
+            code=Exit.USAGE,
         )
-    file = path_of(source)
-    if not file.is_file():
-        # The lock would make it.
-        raise Failure(f"{file} is not there", hint="--from names the database to move")
+    file = _file_of(source)
     keys = _keys(settings, file)
     target = postgres.engine_of(settings.database_url, 1, timeouts=False)
     # Here: it imports the driver, whose absence `engine_of` explains.
@@ -53,6 +53,23 @@ def run(terminal: Terminal, settings: Settings, source: str) -> None:
     finally:
         target.dispose()
     _say(terminal, str(file), schema.named(target.url), digests)
+
+
+def _file_of(source: str) -> Path:
+    """Return the file of a SQLite database that is there. Raises `Failure`."""
+    try:
+        file = path_of(source)
+    except (ConfigError, sa.exc.ArgumentError) as error:
+        raise Failure(
+            "--from names no SQLite database",
+            hint="write it like sqlite:///orchestrator.db",
+            code=Exit.USAGE,
+        ) from error
+    if not file.is_file():
+        # The lock would make it.
+        hint = "--from names the database to move"
+        raise Failure(f"{file} is not there", hint=hint, code=Exit.USAGE)
+    return file
 
 
 def _keys(settings: Settings, file: Path) -> Keys:

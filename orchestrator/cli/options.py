@@ -9,6 +9,7 @@ import typer
 
 from orchestrator.foundation.clock import EPOCH, rfc3339
 from orchestrator.foundation.durations import seconds_of
+from orchestrator.foundation.errors import ConfigError
 
 #: The longest span (s) that makes sense.
 _LONGEST = 100 * 365 * 86_400
@@ -36,9 +37,39 @@ def ago(option: str, text: str, now: datetime) -> datetime:
 
 def instant(option: str, text: str | None, now: datetime) -> str | None:
     """Return an RFC 3339 time: the one given, or the one a span before now."""
-    if text is None or "T" in text.upper():
+    found = None if text is None else time_or_seconds(option, text)
+    return rfc3339(ago(option, f"{found}s", now)) if isinstance(found, int) else found
+
+
+def time_or_seconds(option: str, text: str) -> str | int:
+    """Return an RFC 3339 time unchanged, and a span in seconds. Raises `typer.BadParameter`."""
+    if _is_time(text):
         return text
-    return rfc3339(ago(option, text, now))
+    if seconds_of(text) is None:
+        raise typer.BadParameter(
+            f"{text!r} is neither a time with a zone, such as 2026-11-20T10:00:00Z,"
+            " nor a span, such as 90s, 15m, 2h or 30d",
+            param_hint=option,
+        )
+    return seconds(option, text)
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text.upper()).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def check_secret(option: str, text: str) -> None:
+    """Raise `typer.BadParameter` for what is no signing secret."""
+    # Here: most commands have no secret.
+    from orchestrator.foundation.signing.standard_webhooks import key_bytes
+
+    try:
+        key_bytes(text)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
 
 
 def pair(option: str, text: str, separator: str = "=") -> tuple[str, str]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from orchestrator.cli.failure import Failure
+from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.migration import changing, keys_of
 from orchestrator.cli.sqlite_backup import sqlite_file
 from orchestrator.cli.terminal import Terminal, counted
@@ -42,7 +42,8 @@ def from_file(
     database = sqlite_file(settings, dump, "then `orchestrator restore --in-place`")
     checked_path(settings.database_url)
     if not file.is_file() or (database.exists() and file.samefile(database)):
-        raise Failure(f"{file} is no backup", hint="name a file that `orchestrator backup` wrote")
+        hint = "name a file that `orchestrator backup` wrote"
+        raise Failure(f"{file} is no backup", hint=hint, code=Exit.USAGE)
     keys = _keys(settings, file, database)
     # A symbolic link goes on leading to the database.
     real = database.resolve()

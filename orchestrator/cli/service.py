@@ -32,7 +32,11 @@ _STANDARD_STREAMS = (0, 1, 2)
 def run(settings: Settings, workers: int = 1) -> None:
     """Serve until a signal. Raises `Failure` or `ConfigError` if it cannot start."""
     if workers > 1 and not is_postgres(settings.database_url):
-        raise Failure("SQLite serves one process", hint="leave --workers away, or use PostgreSQL")
+        raise Failure(
+            "SQLite serves one process",
+            hint="leave --workers away, or use PostgreSQL",
+            code=Exit.USAGE,
+        )
     _occupy_standard_streams()
     # Until the server logs it. A terminal that closes is no reason to end either.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

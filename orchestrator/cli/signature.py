@@ -11,6 +11,7 @@ import typer
 
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.failure import Exit, Failure
+from orchestrator.cli.options import check_secret
 from orchestrator.cli.terminal import span
 from orchestrator.foundation.clock import epoch_ms, from_epoch
 from orchestrator.foundation.errors import BadSignature, ConfigError
@@ -48,7 +49,7 @@ def sign_(
 ) -> None:
     """Print the three headers that sign a body."""
     at = session.now() if timestamp is None else from_epoch(timestamp)
-    key_bytes(secret)
+    check_secret("--secret", secret)
     headers = sign([secret], message_id or f"msg_{secrets.token_hex(12)}", at, _read(file))
     session.terminal.record(
         headers, {f"{name}:": value for name, value in headers.items()}, key="webhook-signature"

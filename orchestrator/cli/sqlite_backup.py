@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.cli.failure import Exit, Failure
+from orchestrator.cli.failure import Exit, Failure, exit_of
 from orchestrator.cli.terminal import Terminal
 from orchestrator.database import schema
 from orchestrator.database.postgres import engine as postgres
@@ -37,7 +37,8 @@ def back_up(terminal: Terminal, settings: Settings, file: Path, *, force: bool) 
                 backup.put(draft_of_keys, keys)
             backup.put(draft, file)
     except OSError as error:
-        raise Failure(f"{file}: {error.strerror}", hint="nothing was replaced") from error
+        hint = "nothing was replaced"
+        raise Failure(f"{file}: {error.strerror}", hint=hint, code=exit_of(error)) from error
     document = {
         "file": str(file),
         "keys": str(keys) if own_keys else None,

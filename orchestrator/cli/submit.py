@@ -19,7 +19,7 @@ from orchestrator.cli.completers import ACCOUNTS, models
 from orchestrator.cli.download import writable
 from orchestrator.cli.failure import Failure
 from orchestrator.cli.job_record import shown
-from orchestrator.cli.options import pair, seconds
+from orchestrator.cli.options import pair, seconds, time_or_seconds
 from orchestrator.cli.terminal import Record
 from orchestrator.cli.wait import wait as wait_for
 from orchestrator.schemas import Account, Job
@@ -116,8 +116,10 @@ def submit(
         "external_task_id": external_id,
         "callback_url": callback_url,
         "metadata": dict(pair("--metadata", word) for word in metadata or []) or None,
-        "deadline": seconds("--deadline", deadline) if deadline else None,
-        "start_after": _start(start_after),
+        "deadline": seconds("--deadline", deadline) if deadline is not None else None,
+        "start_after": time_or_seconds("--start-after", start_after)
+        if start_after is not None
+        else None,
         "priority": priority,
         "fairness_key": fairness_key,
     }
@@ -140,13 +142,6 @@ def _carry_out(
         about = f"account {job.account} · {job.model}"
         session.terminal.notice(f"✓ Accepted {job.id}  {about}", "green")
         wait_for(session, client, job, wait, output)
-
-
-def _start(given: str | None) -> str | int | None:
-    """Return an RFC 3339 time unchanged, and a span in seconds. Raises `typer.BadParameter`."""
-    if given is None or "T" in given.upper():
-        return given
-    return seconds("--start-after", given)
 
 
 def _key(given: str | None) -> str:

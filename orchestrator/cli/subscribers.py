@@ -66,7 +66,7 @@ def add(
     retry_deadline: RetryDeadline = None,
     retry_final: RetryFinal = None,
 ) -> None:
-    """Add a subscriber. Its signing secret is shown once, now.
+    """Add a subscriber. Its signing secret is shown once, now: -q prints it below the id.
 
     The kind shows in most addresses. A credential in a file or in the environment stays out of the
     shell's history: `--credential token=@FILE`, or `--credential token` with CREDENTIAL_TOKEN.
@@ -86,6 +86,8 @@ def add(
     with session.client() as client:
         made = client.post(NewSubscriber, SUBSCRIBER.path, given)
     session.terminal.record(made, shown(made) | {"secret": made.secret})
+    if session.terminal.quiet and not session.terminal.json:
+        session.terminal.say(made.secret or "")
     if made.secret and not session.terminal.json:
         session.terminal.notice(
             "the secret is not shown again; verify deliveries with a Standard Webhooks library"

@@ -162,9 +162,39 @@ def test_config_check_reads_the_key_file_if_there_is_one() -> None:
     assert "holds no key" in ran.err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("serve", "--role", "nothing"),
+        ("serve", "--public-url", "nothing"),
+        ("serve", "--workers", "2"),
+        ("migrate", "--database-url", "mysql://x"),
+        ("migrate", "--from", "nothing", "--database-url", "postgresql://u@127.0.0.1:1/x"),
+        ("migrate", "--from", "sqlite:///nothing.db"),
+        ("--config", "nothing.toml", "serve"),
+        ("config", "check", "--config", "nothing.toml"),
+        ("config", "init", "--file", "nothing/orchestrator.toml"),
+        ("restore", "nothing.db"),
+        ("keys", "create", "--expires", ""),
+        ("listen", "--secret", "nothing"),
+    ],
+)
+def test_a_wrong_value_on_the_command_line_is_wrong_usage(words: tuple[str, ...]) -> None:
+    ran = run(*words)
+    assert ran.code == 2
+    assert "config check" not in ran.err
+
+
+def test_a_wrong_value_in_a_file_is_an_error_of_the_settings() -> None:
+    Path("orchestrator.toml").write_text('role = "nothing"\n')
+    ran = run("serve", "--port", "0")
+    assert ran.code == 1
+    assert "`orchestrator config check` tries again" in ran.err
+
+
 def test_a_malformed_secret_flag_is_not_blamed_on_the_settings() -> None:
     ran = run("signature", "sign", "--secret", "whsec_?", stdin="{}")
-    assert ran.code == 1
+    assert ran.code == 2
     assert "config check" not in ran.err
 
 

@@ -206,6 +206,15 @@ def test_nothing_is_deleted_without_a_terminal_to_confirm_on(fake: Fake) -> None
     assert fake.asked[-1][0] == f"DELETE /v1/subscribers/{SUB}"
 
 
+def test_quiet_prints_what_is_shown_once_below_the_id(fake: Fake) -> None:
+    fake.script(
+        "POST /v1/subscribers", (201, subscriber(secret=SECRET)), (201, subscriber(secret=None))
+    )
+    signed = ran(fake, "subscribers", "add", "https://my.app/hook", "-q")
+    assert signed.out.splitlines() == [SUB, SECRET]
+    assert ran(fake, "subscribers", "add", "https://my.app/hook", "-q").out == f"{SUB}\n"
+
+
 def test_a_rotated_secret_is_the_only_output(fake: Fake) -> None:
     fake.script(f"GET /v1/subscribers/{SUB}", (200, subscriber()))
     rotated = subscriber(secret=SECRET, previous_expires_at=AT)

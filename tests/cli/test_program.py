@@ -46,7 +46,7 @@ def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
         (404, {"title": "Not found"}, 3),
         (409, {"title": "Conflict"}, 5),
         (422, {"title": "Not the same", "code": "idempotency_key_reused"}, 5),
-        (422, {"title": "Not valid", "code": "validation_failed"}, 1),
+        (422, {"title": "Not valid", "code": "validation_failed"}, 2),
         (500, {"title": "Ours"}, 1),
         (503, None, 1),
     ],

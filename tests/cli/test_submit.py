@@ -61,10 +61,24 @@ def test_submit_builds_the_request_from_file_and_flags(fake: Fake) -> None:
     assert len(headers["idempotency-key"]) >= 24
 
 
+@pytest.mark.parametrize("given", ["tomorrow", "2026-11-20", "2026-11-20T10:00:00", "-5", "2w", ""])
+def test_a_start_is_a_time_or_a_span(given: str) -> None:
+    ran = run("--server", "http://127.0.0.1:1", "submit", "--start-after", given)
+    assert ran.code == 2
+    assert "neither a time" in ran.err
+
+
+def test_a_start_may_be_a_time(fake: Fake) -> None:
+    fake.script("POST /v1/jobs", (202, job("queued")))
+    at = "2026-11-20T12:00:00+02:00"
+    assert run("--server", fake.url, "submit", "--start-after", at).code == 0
+    assert fake.asked[0][2]["start_after"] == at
+
+
 def test_an_empty_submission_is_left_to_the_server_to_refuse(fake: Fake) -> None:
     fake.script("POST /v1/jobs", (422, {"title": "Request is not valid"}))
     ran = run("--server", fake.url, "submit")
-    assert (ran.code, fake.asked[0][2]) == (1, {"input": {}})
+    assert (ran.code, fake.asked[0][2]) == (2, {"input": {}})
     assert "(422)" in ran.err
 
 

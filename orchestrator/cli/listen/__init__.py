@@ -12,8 +12,7 @@ from orchestrator.cli.completers import EVENTS
 from orchestrator.cli.listen.bookmark import Bookmark
 from orchestrator.cli.listen.forward import Forwarder, extra_headers, target
 from orchestrator.cli.listen.listener import Listener
-from orchestrator.cli.options import ago, seconds
-from orchestrator.foundation.signing.standard_webhooks import key_bytes
+from orchestrator.cli.options import ago, check_secret, seconds
 
 ForwardTo = Annotated[
     str | None, typer.Option(metavar="URL", help="Send each event there, signed.")
@@ -65,7 +64,7 @@ def listen(
     if since is not None and begin is not None:
         raise typer.BadParameter("--since and --from exclude each other")
     if secret := (secret or "").strip() or None:
-        key_bytes(secret)
+        check_secret("--secret", secret)
     url, headers = forward_to and target(forward_to), extra_headers(header or [])
     span = None if since is None else seconds("--since", since)
     with ExitStack() as stack:
