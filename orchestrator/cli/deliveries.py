@@ -11,6 +11,7 @@ from orchestrator.cli.batch import Yes, each, is_single, page_of, several
 from orchestrator.cli.columns import Table
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.completers import DELIVERIES, EVENTS, SUBSCRIBERS, among
+from orchestrator.cli.job_deliveries import is_ended_by_status
 from orchestrator.cli.lookup import DELIVERY, EVENT, SUBSCRIBER, find
 from orchestrator.cli.options import After, Limit, ago
 from orchestrator.cli.replays import DryRun, Rate, Since, Types, Until, Wait, Wish
@@ -162,12 +163,20 @@ def shown(delivery: Delivery) -> Record:
         "tries": delivery.tries,
         "last answer": delivery.last_status,
         "last error": delivery.last_error,
+        "ended": _end(delivery),
         "created": moment(delivery.created_at),
         "done": moment(done) if done else None,
         "next try": moment(due) if due else None,
         "waits": _WAITS.get(waiting.reason, waiting.reason) if waiting else None,
         "hint": _hint(delivery),
     }
+
+
+def _end(delivery: Delivery) -> str | None:
+    """Return why a delivery is dead before its schedule has ended."""
+    if delivery.status != "dead" or not is_ended_by_status(delivery):
+        return None
+    return f"dead at once: {delivery.last_status} is a final status of its retry policy"
 
 
 def _hint(delivery: Delivery) -> str | None:

@@ -10,6 +10,7 @@ from orchestrator.cli.columns import Table
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.completers import EVENTS, JOBS, SUBSCRIBERS
 from orchestrator.cli.failure import Exit, Failure
+from orchestrator.cli.job_deliveries import answer
 from orchestrator.cli.lookup import DELIVERY, EVENT, JOB, SUBSCRIBER, find
 from orchestrator.cli.options import After, Limit, ago
 from orchestrator.cli.terminal import moment
@@ -84,8 +85,8 @@ def show(session: Session, event: EventId) -> None:
 
 
 def _delivery(delivery: Delivery) -> str:
-    answer = delivery.last_status or delivery.last_error or ""
-    return f"{delivery.id} {delivery.status} to {delivery.subscriber} {answer}".rstrip()
+    where = f"{delivery.status} to {delivery.subscriber}"
+    return f"{delivery.id} {where} {answer(delivery)}".rstrip()
 
 
 @command(app, "replay", "orchestrator events replay evt_01m7x --to sub_01m7x")

@@ -8,6 +8,7 @@ from orchestrator.cli.client import Client
 from orchestrator.cli.failure import Failure
 from orchestrator.cli.lookup import DELIVERY
 from orchestrator.cli.terminal import counted, moment
+from orchestrator.foundation.states import FINAL_STATUS
 from orchestrator.schemas import Delivery
 
 #: The newest events that are read, and deliveries of each.
@@ -28,12 +29,23 @@ def owed(client: Client, events: Sequence[str]) -> list[str]:
     return lines
 
 
+def is_ended_by_status(delivery: Delivery) -> bool:
+    """True if the last answer had a status that the retry policy makes final."""
+    return (delivery.last_error or "").startswith(FINAL_STATUS)
+
+
+def answer(delivery: Delivery) -> str:
+    """Return `503`, `404 (a final status)` or, without an answer, the error; empty if not tried."""
+    final = " (a final status)" if is_ended_by_status(delivery) else ""
+    return f"{delivery.last_status or delivery.last_error or ''}{final}"
+
+
 def _line(delivery: Delivery) -> str:
     """Return `dlv_... pending, job.failed to my.app: 503 after 2 tries, next try 2026-...`."""
     where = f"{delivery.event_type} to {delivery.host or delivery.subscriber}"
-    answer = delivery.last_status or delivery.last_error
     tries = counted(delivery.tries, "try", "tries")
-    parts = [f"{answer} after {tries}" if answer else "not tried yet"]
+    answered = answer(delivery)
+    parts = [f"{answered} after {tries}" if answered else "not tried yet"]
     if wait := _wait(delivery):
         parts.append(wait)
     return f"{delivery.id} {delivery.status}, {where}: {', '.join(parts)}"

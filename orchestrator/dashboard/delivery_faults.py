@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from orchestrator.foundation.states import FINAL_STATUS
+
 #: The end of a text's key, by the API's word for what happened.
 _FAULTS = {
     "timeout": "slow",
@@ -24,6 +26,8 @@ def fault_of(error: str | None) -> str:
     """Return the key of a text about the word of an attempt's error; empty without one."""
     if not error:
         return ""
+    if error.startswith(FINAL_STATUS):
+        return "fault.final"
     if error in _FAULTS:
         return f"fault.{_FAULTS[error]}"
     if error.startswith("status_5"):

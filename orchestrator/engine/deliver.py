@@ -44,6 +44,7 @@ from orchestrator.foundation.logs import traceback_of
 from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.retry_after import retry_after
 from orchestrator.foundation.settings import Settings
+from orchestrator.foundation.states import FINAL_STATUS
 from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.foundation.untrusted import text
 from orchestrator.jobs.share_links import ShareLinks
@@ -196,6 +197,8 @@ class Deliverer:
         if result is ResponseClass.DELIVERED:
             return done
         why = destination.error_code(response) or _reason(response)
+        if result is ResponseClass.NEVER:
+            why = f"{FINAL_STATUS}{response.status_code}"
         return replace(done, error=why, rest=self._rest(response, destination))
 
     def _rest(self, response: httpx.Response, destination: HttpDestination) -> float | None:

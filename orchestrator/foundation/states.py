@@ -75,6 +75,8 @@ class DeliveryState(StrEnum):
 
 #: The `last_error` of the pending deliveries of a deleted subscriber.
 DELETED = "subscriber_deleted"
+#: Begins the `last_error` of a delivery that its retry policy ends at this status.
+FINAL_STATUS = "final_status_"
 
 
 class HoldReason(StrEnum):

@@ -88,7 +88,13 @@ class Delivery(Shape):
     status: Annotated[DeliveryState, OpenEnum]
     tries: int
     last_status: int | None
-    last_error: str | None
+    last_error: Annotated[
+        str | None,
+        Field(
+            description="A word for what went wrong: `status_500`, `timeout`, ...; "
+            "`final_status_404`: the retry policy ends the delivery at this status."
+        ),
+    ]
     next_attempt_at: AwareDatetime | None
     waiting: Annotated[
         DeliveryWait | None, Field(description="Null once it is delivered or dead.")

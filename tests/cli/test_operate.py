@@ -298,6 +298,18 @@ def test_a_delivery_is_shown_with_every_attempt(fake: Fake) -> None:
     )
 
 
+@pytest.mark.parametrize("state", ["dead", "pending"])
+def test_a_delivery_that_a_final_status_ended_says_so(fake: Fake, state: str) -> None:
+    shown = delivery(state, last_status=404, last_error="final_status_404")
+    fake.script("GET /v1/deliveries", (200, page(shown)))
+    fake.script(f"GET /v1/deliveries/{DLV}", (200, shown))
+    done = ran(fake, "deliveries", "show", "dlv_01m7")
+    words = "dead at once: 404 is a final status of its retry policy"
+    assert (words in done.out) is (state == "dead")
+    fake.script("GET /v1/events", (200, page(event())))
+    assert "404 (a final status)" in ran(fake, "events", "show", EVT[4:14]).out
+
+
 @pytest.mark.parametrize(
     ("state", "status", "is_hinted"),
     [

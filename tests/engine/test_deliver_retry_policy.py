@@ -75,6 +75,8 @@ async def test_a_subscriber_is_retried_by_its_own_policy_or_that_of_the_service(
             there = [(b - a).total_seconds() for a, b in itertools.pairwise(made)]
             assert len(there) == len(waits), host
             assert all(low <= wait <= low * 1.2 for low, wait in zip(waits, there, strict=True))
+            is_final = host in ("final", "strict")
+            assert (row["last_error"] == f"final_status_{given}") is is_final, host
             (to,) = await h.rows(subscriber, subscriber.c.id == lanes[host]["id"])
             assert (to["state"] == SubscriberState.ACTIVE) is is_active, host
 
