@@ -26,7 +26,12 @@ from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.signing.standard_webhooks import new_secret
 from orchestrator.foundation.states import SubscriberState
 from orchestrator.schemas.base import Json, rfc3339_or_none
-from orchestrator.schemas.subscribers import backlog_json, callback_json, subscriber_json
+from orchestrator.schemas.subscribers import (
+    backlog_json,
+    callback_json,
+    retry_json,
+    subscriber_json,
+)
 
 Backlog = Annotated[Flag, Field(description="Count what each is owed, as `backlog`.")]
 
@@ -85,9 +90,14 @@ def _limits(runtime: Runtime) -> subscribers.Limits:
 
 
 def _json(runtime: Runtime, row: SubscriberRow) -> Json:
-    """Return a subscriber as JSON, with the names of its credentials."""
+    """Return a subscriber as JSON, with the names of its credentials and its policy in force."""
     names = subscriber_secrets.credential_names(runtime.keys, row)
-    return subscriber_json(row) | {"credentials": names}
+    return subscriber_json(row) | {"credentials": names, **_in_force(runtime, row)}
+
+
+def _in_force(runtime: Runtime, row: SubscriberRow) -> Json:
+    policy = runtime.settings.delivery.policy.overridden(row["retry"])
+    return {"retry_in_force": retry_json(policy)}
 
 
 @operation("List subscribers", responses={200: returns(schemas.Page[schemas.Subscriber], "Link")})
@@ -114,7 +124,8 @@ def _shown(tx: Tx, runtime: Runtime, rows: Sequence[SubscriberRow], backlog: boo
     shown = [
         _json(runtime, row)
         if row["callback_origin"] is None
-        else callback_json(row, health.get(row["id"])) | {"credentials": []}
+        else callback_json(row, health.get(row["id"]))
+        | {"credentials": [], **_in_force(runtime, row)}
         for row in rows
     ]
     if not backlog:

@@ -6,6 +6,7 @@ import json
 
 from orchestrator.cli.columns import Table
 from orchestrator.cli.terminal import Record, moment
+from orchestrator.foundation.durations import span
 from orchestrator.foundation.states import FINAL_EVENTS
 from orchestrator.schemas import CallbackHealth, Subscriber
 
@@ -35,7 +36,7 @@ def callback_words(callbacks: CallbackHealth) -> str:
 def shown(subscriber: Subscriber) -> Record:
     """Return the fields of a subscriber to display, in order."""
     reason, failing = subscriber.disabled_reason, subscriber.failing_since
-    callbacks, retry = subscriber.callbacks, subscriber.retry
+    callbacks = subscriber.callbacks
     return {
         "id": subscriber.id,
         "kind": subscriber.kind,
@@ -49,9 +50,24 @@ def shown(subscriber: Subscriber) -> Record:
         "credentials": ", ".join(subscriber.credentials or []),
         "per second": subscriber.rate_limit,
         "at once": subscriber.max_in_flight,
-        "retried after": ", ".join(map(str, retry.schedule)) if retry and retry.schedule else None,
-        "attempt, s": retry.deadline if retry else None,
-        "dead at": ", ".join(map(str, retry.final_statuses or [])) if retry else None,
+        **_retries(subscriber),
         "ordered": "yes" if subscriber.ordered else None,
         "filter": json.dumps(subscriber.filter) if subscriber.filter is not None else None,
+    }
+
+
+def _retries(subscriber: Subscriber) -> Record:
+    """Return the retry policy in force, and of each part whether it is the subscriber's own."""
+    policy, own = subscriber.retry_in_force, subscriber.retry
+    if policy is None:
+        return {}
+    waits = ", ".join(map(span, policy.schedule))
+    parts = {
+        "retried after": ("schedule", waits),
+        "attempt": ("deadline", f"up to {span(policy.deadline)}"),
+        "dead at": ("final_statuses", ", ".join(map(str, policy.final_statuses)) or "no status"),
+    }
+    return {
+        label: f"{text} ({'its own' if getattr(own, field, None) is not None else 'the default'})"
+        for label, (field, text) in parts.items()
     }

@@ -44,8 +44,8 @@ from orchestrator.foundation.logs import traceback_of
 from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.retry_after import retry_after
 from orchestrator.foundation.settings import Settings
-from orchestrator.foundation.states import FINAL_STATUS
 from orchestrator.foundation.signing.secret_keys import Keys
+from orchestrator.foundation.states import FINAL_STATUS
 from orchestrator.foundation.untrusted import text
 from orchestrator.jobs.share_links import ShareLinks
 

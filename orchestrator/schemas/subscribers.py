@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import AwareDatetime, Field, JsonValue
 
+from orchestrator.foundation.retry_policy import RetryPolicy, attempts
 from orchestrator.foundation.states import SubscriberState
 from orchestrator.schemas.base import Json, OpenEnum, Shape, rfc3339_or_none
 from orchestrator.schemas.example_values import CREATED, HOOK, IDS
@@ -83,6 +84,16 @@ class SubscriberRetry(Shape):
     ]
 
 
+class RetryInForce(Shape):
+    """The retry policy by which deliveries are made."""
+
+    schedule: Annotated[list[float], Field(description="Seconds between attempts.")]
+    deadline: Annotated[float, Field(description="Seconds for one attempt.")]
+    final_statuses: Annotated[
+        list[int], Field(description="After these a delivery is dead at once.")
+    ]
+
+
 class Subscriber(Shape):
     """A receiver of events.
 
@@ -107,6 +118,10 @@ class Subscriber(Shape):
     ] = False
     retry: Annotated[
         SubscriberRetry | None, Field(description="Its own retry policy; null: as the settings.")
+    ] = None
+    retry_in_force: Annotated[
+        RetryInForce | None,
+        Field(description="What is in force: `retry`, and the settings where it is null."),
     ] = None
     options: dict[str, str]
     credentials: Annotated[
@@ -193,6 +208,16 @@ def subscriber_json(row: SubscriberColumns) -> Json:
     }
 
 
+def retry_json(policy: RetryPolicy) -> Json:
+    """Return a retry policy as JSON."""
+    return {
+        # The first attempt waits for nothing.
+        "schedule": list(policy.schedule[1:]),
+        "deadline": policy.deadline,
+        "final_statuses": sorted(policy.final_statuses),
+    }
+
+
 def explanation_json(matches: bool, reason: str, pointer: str | None) -> Json:
     """Return an explanation as JSON."""
     return {"object": "explanation", "matches": matches, "reason": reason, "pointer": pointer}
@@ -222,10 +247,12 @@ _ROW: SubscriberColumns = {
     "retry": {"schedule": ["5s", "1m", "10m"], "deadline": 10, "final_statuses": [400, 404]},
     "state": "active", "reason": None, "failing_since": None, "created_at": CREATED,
 }  # fmt: skip
-#: In an event: the API also names the credentials.
+#: In an event: the API also has the names of the credentials and the policy in force.
 SUBSCRIBER_EVENT_EXAMPLE = subscriber_json(_ROW)
-SUBSCRIBER_EXAMPLE = SUBSCRIBER_EVENT_EXAMPLE | {"credentials": []}
-SUBSCRIBER_EXAMPLE = subscriber_json(_ROW)
+SUBSCRIBER_EXAMPLE = SUBSCRIBER_EVENT_EXAMPLE | {
+    "credentials": [],
+    "retry_in_force": retry_json(RetryPolicy(attempts((5, 60, 600)), 10.0, frozenset((400, 404)))),
+}
 EXPLANATION_EXAMPLE = explanation_json(
     False,
     'The filter does not match at `/data/account`: "main" is wanted, and it is "spare".',

@@ -18,7 +18,11 @@ async def test_a_retry_policy_is_given_changed_and_cleared(tmp_path: Path) -> No
     async with calling(tmp_path) as api:
         made = await subscribed(api, retry=OWN)
         assert made["retry"] == OWN
-        assert (await subscribed(api))["retry"] is None
+        assert made["retry_in_force"] == OWN | {"schedule": [5, 60, 90]}
+        plain = await subscribed(api)
+        assert plain["retry"] is None
+        default = plain["retry_in_force"]
+        assert (default["schedule"][0], default["deadline"]) == (5, 15)
         path = f"/v1/subscribers/{made['id']}"
         for given, shown in (
             ({"description": "as before"}, OWN),
@@ -29,7 +33,11 @@ async def test_a_retry_policy_is_given_changed_and_cleared(tmp_path: Path) -> No
             ({"retry": None}, None),
         ):
             assert (await api.call("PATCH", path, 200, given)).json()["retry"] == shown
-            assert (await api.get(path))["retry"] == shown
+            there = await api.get(path)
+            assert there["retry"] == shown
+            own = {name: value for name, value in (shown or {}).items() if value is not None}
+            own |= {"schedule": [5, 60, 90]} if "schedule" in own else {}
+            assert there["retry_in_force"] == default | own
 
 
 @pytest.mark.parametrize(

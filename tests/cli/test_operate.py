@@ -134,9 +134,7 @@ def test_options_of_a_retry_policy_change_one_field_each(fake: Fake) -> None:
     own = {"schedule": ["5s", "1m"], "deadline": 10.0, "final_statuses": [400, 404]}
     words = ["--retry-schedule", "5s,1m", "--retry-deadline", "10", "--retry-final", "400,404"]
     fake.script("POST /v1/subscribers", (201, subscriber(retry=own)))
-    done = ran(fake, "subscribers", "add", "https://my.app/hook", *words)
-    assert "5s, 1m" in done.out
-    assert "400, 404" in done.out
+    ran(fake, "subscribers", "add", "https://my.app/hook", *words)
     assert bodies(fake, "POST /v1/subscribers") == [{"url": "https://my.app/hook", "retry": own}]
     fake.script(f"GET /v1/subscribers/{SUB}", (200, subscriber(retry=own)))
     fake.script(f"PATCH /v1/subscribers/{SUB}", (200, subscriber(retry=own)))
@@ -150,6 +148,22 @@ def test_options_of_a_retry_policy_change_one_field_each(fake: Fake) -> None:
         assert bodies(fake, f"PATCH /v1/subscribers/{SUB}")[-1] == {"retry": sent}
     for option in ("--retry-deadline", "--retry-final"):
         assert ran(fake, "subscribers", "update", SUB, option, "soon").code == 2
+
+
+def test_the_retry_policy_in_force_is_shown_and_whose_it_is(fake: Fake) -> None:
+    fake.script("GET /v1/deliveries", (200, page()))
+    policy = {"schedule": [5.0, 90.0], "deadline": 15.0, "final_statuses": [400, 404]}
+    own = {"schedule": ["5s", "90s"], "deadline": None, "final_statuses": [400, 404]}
+    shown = subscriber(retry=own, retry_in_force=policy)
+    fake.script(f"GET /v1/subscribers/{SUB}", (200, shown))
+    done = ran(fake, "subscribers", "show", SUB)
+    assert "retried after  5.0 s, 1 min 30 s (its own)" in done.out
+    assert "attempt        up to 15 s (the default)" in done.out
+    assert "dead at        400, 404 (its own)" in done.out
+    cleared = subscriber(retry=None, retry_in_force=policy | {"final_statuses": []})
+    fake.script(f"PATCH /v1/subscribers/{SUB}", (200, cleared))
+    done = ran(fake, "subscribers", "update", SUB, "--retry-final", "none")
+    assert "dead at        no status (the default)" in done.out
 
 
 def test_a_filter_is_json_or_a_file_and_none_clears_it(fake: Fake, tmp_path: Path) -> None:
