@@ -27,8 +27,8 @@ TABLE = Table(
     "name",
     "vendor",
     "in_flight",
-    "pushes",
-    ("missed", "pushes_missed"),
+    ("pushes", lambda account: _expected(account, account.pushes)),
+    ("missed", lambda account: _expected(account, account.pushes_missed)),
     ("refused", lambda account: refused_count(account)),
     "polls",
     "last_push_at",
@@ -215,15 +215,28 @@ def shown(account: Account) -> Record:
         "capabilities": ", ".join(account.capabilities),
         "in flight": f"{account.in_flight} of {account.max_in_flight}",
         "per second": account.rate_limit,
-        "pushes": f"{account.pushes}, {account.pushes_missed} missed{degraded}",
+        "pushes": f"{account.pushes}, {account.pushes_missed} missed{degraded}"
+        if account.expects_pushes or account.pushes
+        else "none: this vendor pushes nothing, its jobs are polled",
         "refused": (refusal(account) or (None,))[0],
-        "last push": moment(account.last_push_at),
+        "last push": moment(account.last_push_at) if account.expects_pushes else None,
         "polls": _polls(account),
         "push loss": None if account.push_loss is None else f"{100 * account.push_loss:.1f} %",
         "paused until": moment(account.paused_until) if account.paused_until else None,
         "held": held(account),
-        "after a lost answer": _LOOKUPS.get(account.lookup),
+        "after a lost answer": _after_lost_answer(account),
     }
+
+
+def _expected(account: Account, count: int) -> int | str:
+    """Return a count of pushes; `-` where the vendor sends none."""
+    return count if count or account.expects_pushes else "-"
+
+
+def _after_lost_answer(account: Account) -> str | None:
+    if account.lookup == "none" and not account.expects_pushes:
+        return "nothing can tell what became of it; on_lost_submit decides"
+    return _LOOKUPS.get(account.lookup)
 
 
 def _polls(account: Account) -> str:

@@ -18,7 +18,7 @@ def waiting(client: Client, job: Job, past: History | None, now: datetime) -> Re
         return {}
     return {
         "waits": [
-            _step(job, _account(client, job) if job.status == "queued" else None, now),
+            _step(job, _account(client, job), now),
             f"until {moment(job.deadline_at)}, when it expires",
         ],
         "last trouble": past.trouble if past else None,
@@ -26,20 +26,26 @@ def waiting(client: Client, job: Job, past: History | None, now: datetime) -> Re
 
 
 def _step(job: Job, account: Account | None, now: datetime) -> str:
-    """Return the next step of a live job. `account` is given for a queued one, if it is known."""
+    """Return the next step of a live job. `account` is None if it is no longer configured."""
+    pushes = account is None or account.expects_pushes
     match job.status:
         case "queued" if job.start_after and job.start_after > now:
             return f"until {moment(job.start_after)}, its start"
         case "queued":
             return _queued(account, now)
         case "submitting":
-            return "for the vendor's answer to its submission; a lost one is looked up"
+            lost = "cannot be" if account is not None and account.lookup == "none" else "is"
+            return f"for the vendor's answer to its submission; a lost one {lost} looked up"
         case _ if job.next_poll_at is None:
-            return "for a push of the vendor"
-        case _ if job.next_poll_at >= job.deadline_at:
+            return "for a push of the vendor" if pushes else "for the next poll"
+        case _ if job.next_poll_at >= job.deadline_at and pushes:
             return "for a push of the vendor, which cannot be queried without the task's id"
+        case _ if job.next_poll_at >= job.deadline_at:
+            return "without a task's id the vendor cannot be queried, and it pushes nothing"
         case _:
-            return "for a push of the vendor, or for the next poll"
+            return (
+                "for a push of the vendor, or for the next poll" if pushes else "for the next poll"
+            )
 
 
 def _queued(account: Account | None, now: datetime) -> str:

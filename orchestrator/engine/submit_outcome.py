@@ -162,7 +162,7 @@ def _in_doubt(row: JobRow, vendor: Vendor, error: Exchange, now: datetime) -> Su
 
 
 def cannot_query(row: JobRow, vendor: Vendor, now: datetime, lease: float) -> SubmitOutcome:
-    """The vendor has no lookup: wait for a push, then act by the account's policy."""
+    """The vendor has no lookup: give a push time, then act by the account's policy."""
     resend = SubmitOutcome(row, {"outcome": "resend"}, queue=_reschedule(row, now, misses=0))
     if vendor.lookup is Lookup.BY_KEY:
         return resend
@@ -174,8 +174,9 @@ def cannot_query(row: JobRow, vendor: Vendor, now: datetime, lease: float) -> Su
         return SubmitOutcome(row, {"outcome": "waiting_for_push"}, later=later)
     if vendor.account.at_least_once:
         return resend
+    silence = "no push came" if vendor.pushes else "the vendor pushes nothing"
     message = (
-        "the submission's answer was lost and no push came: it may have been rendered; "
+        f"the submission's answer was lost and {silence}: it may have been rendered; "
         "look there, then retry"
     )
     return failed(row, Refused(message, code="submit_unknown"), Source.CLOCK)

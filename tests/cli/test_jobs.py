@@ -350,6 +350,10 @@ HELD = {
 }  # fmt: skip
 
 
+#: An account whose vendor pushes nothing.
+SILENT = {"expects_pushes": False, "lookup": "none"}
+
+
 @pytest.mark.parametrize(
     ("status", "job_has", "account_has", "said"),
     [
@@ -360,6 +364,9 @@ HELD = {
         ("submitting", {}, {}, "answer to its submission"),
         ("submitted", {"next_poll_at": LATER}, {}, "cannot be queried"),
         ("processing", {"next_poll_at": "2026-11-20T11:00:00.000Z"}, {}, "or for the next poll"),
+        ("processing", {"next_poll_at": "2026-11-20T11:00:00.000Z"}, SILENT, "  for the next poll"),
+        ("submitted", {"next_poll_at": LATER}, SILENT, "and it pushes nothing"),
+        ("submitting", {}, SILENT, "a lost one cannot be looked up"),
     ],
 )
 def test_a_live_job_is_shown_with_what_it_waits_for(

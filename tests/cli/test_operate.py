@@ -229,6 +229,17 @@ def test_quiet_prints_what_is_shown_once_below_the_id(fake: Fake) -> None:
     assert ran(fake, "subscribers", "add", "https://my.app/hook", "-q").out == f"{SUB}\n"
 
 
+def test_an_account_whose_vendor_pushes_nothing_does_not_wait_for_pushes(fake: Fake) -> None:
+    silent = account("quiet", lookup="none", expects_pushes=False)
+    fake.script("GET /v1/accounts/quiet", (200, silent))
+    fake.script("GET /v1/accounts", (200, page(silent)))
+    shown = ran(fake, "accounts", "show", "quiet").out
+    assert "this vendor pushes nothing" in shown
+    assert "on_lost_submit decides" in shown
+    assert "only a push" not in shown
+    assert re.search("^quiet +kling +0 +- +- ", ran(fake, "accounts", "ls").out, re.MULTILINE)
+
+
 def test_a_rotated_secret_is_the_only_output(fake: Fake) -> None:
     fake.script(f"GET /v1/subscribers/{SUB}", (200, subscriber()))
     rotated = subscriber(secret=SECRET, previous_expires_at=AT)

@@ -160,8 +160,9 @@ async def test_a_resend_makes_one_attempt_due(pages: Dashboard) -> None:
 
 ERRORS = [
     "timeout", "redirect_not_followed", "blocked_address", "secret_unreadable", "cut_off",
-    "subscriber_deleted", "final_status_404", "status_301", "status_400", "status_401", "status_404",
-    "status_410", "status_429", "status_503", "dns_error", "certificate_expired", "tls_error", HOSTILE,
+    "subscriber_deleted", "final_status_404", "status_301", "status_400", "status_401",
+    "status_404", "status_410", "status_429", "status_503", "dns_error", "certificate_expired",
+    "tls_error", HOSTILE,
 ]  # fmt: skip
 
 
