@@ -281,7 +281,7 @@ async def test_the_public_url_is_that_of_the_running_server(
     assert found["callbacks"]["status"] == "ok"
     assert outside["callbacks"]["status"] == "ok"
     assert f"{it.url} leads to an orchestrator" in outside["callbacks"]["found"]
-    assert f"not set ({it.url})" in outside["public URL"]["found"]
+    assert f"not set: vendors are given {it.url}" in outside["public URL"]["found"]
 
 
 def test_without_a_server_it_hints_how_to_start_one_and_checks_vendors_itself(

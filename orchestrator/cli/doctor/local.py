@@ -14,7 +14,7 @@ from orchestrator.cli.access import secret_keys
 from orchestrator.cli.account_check import checks as account_checks
 from orchestrator.cli.accounts import is_failed, vendor_words, verdict
 from orchestrator.cli.doctor.findings import Check, Finding, ok, problem, warning
-from orchestrator.cli.terminal import moment
+from orchestrator.cli.terminal import counted, moment
 from orchestrator.database import backend
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.foundation.authorities import client_context
@@ -108,7 +108,7 @@ def _database(settings: Settings, lost: str) -> Iterator[Finding]:
     has = (
         f"its schema is the newest, {revision}"
         if revision
-        else "it is empty: the first `orchestrator serve` fills it"
+        else "it is empty: the first `orchestrator serve` creates the schema"
     )
     through = ", through a connection pooler" if pooled else ""
     yield ok("database", f"{name} answers{through}; {has}")
@@ -167,7 +167,7 @@ def _secret_keys(settings: Settings) -> Iterator[Finding]:
     if file is not None and not settings.secret_keys:
         yield _stored(file)
     elif not (shared or plain or risks):
-        yield ok("secret keys", f"{len(keys)}, long and random")
+        yield ok("secret keys", f"{counted(len(keys), 'key')}, long and random")
 
 
 def _stored(file: Path) -> Finding:
@@ -180,7 +180,7 @@ def _roles(settings: Settings) -> Iterator[Finding]:
     try:
         app.check_role(settings)
     except ConfigError as error:
-        yield problem("roles", str(error), 'role = "all", or PostgreSQL')
+        yield problem("roles", str(error), 'set role = "all", or use PostgreSQL')
         return
     others = {"api": "worker", "worker": "api"}
     if settings.role in others:
@@ -203,7 +203,7 @@ def account(check: AccountCheck) -> Finding:
     """Return the finding of an account's check."""
     name = f"account {check.account}"
     if not check.reachable:
-        fix = "base_url right? a firewall or allow_private in between?"
+        fix = "check base_url, allow_private, and whether a firewall blocks the way"
         return problem(name, f"not reached: {check.detail}", fix)
     words = f"credentials {verdict(check).lower()} in {check.latency_ms} ms"
     theirs = vendor_words(check)
@@ -215,7 +215,10 @@ def account(check: AccountCheck) -> Finding:
         failing += f": {theirs}" if theirs else ""
         return problem(name, failing, "try again later; ask the vendor")
     if check.authorized is None:
-        return warning(name, with_theirs, check.detail)
+        fix = "check base_url; a job that fails with vendor_auth shows that the key is refused"
+        return warning(
+            name, f"{with_theirs}; the vendor's answer leaves it open: {check.detail}", fix
+        )
     return ok(name, words)
 
 

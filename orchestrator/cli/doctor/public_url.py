@@ -83,7 +83,7 @@ def _written(settings: Settings) -> Iterator[Finding]:
     if hidden:
         words = f"{url} leads to {', '.join(hidden)}, where no vendor can reach us"
         if is_loopback(url) and _is_default(settings):
-            words = f"not set ({url})"
+            words = f"not set: vendors are given {url}, where they cannot reach us"
         fix = "set public_url (PUBLIC_URL) to where vendors reach this server"
         finding = problem if _is_pushed(settings) else warning
         yield finding("public URL", words, fix)

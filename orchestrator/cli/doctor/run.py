@@ -53,5 +53,5 @@ def _settings(session: Session, named: str | None) -> tuple[Settings | None, lis
         ]
     if named is not None and all(origin == "default" for origin in settings.origins().values()):
         words = "no settings here: checks of the server's own machine are left out"
-        return None, [warning("configuration", words, "run it there too")]
+        return None, [warning("configuration", words, "run doctor there too")]
     return settings, []

@@ -48,11 +48,11 @@ def _pushes(row: Account) -> Iterator[Finding]:
     if found_refusal := refusal(row):
         yield problem(f"pushes of {row.name}", *found_refusal)
     elif row.pushes_degraded:
-        words = (
-            f"going missing: {row.pushes_missed} missed, {row.pushes} came,"
-            f" the last {moment(row.last_push_at)}"
+        came = (
+            f"{row.pushes} came, the last {moment(row.last_push_at)}" if row.pushes else "none came"
         )
-        fix = "jobs are resolved by polling meanwhile; is public_url right?"
+        words = f"going missing: {row.pushes_missed} missed, {came}"
+        fix = "jobs are polled meanwhile; check that vendors reach public_url"
         yield warning(f"pushes of {row.name}", words, fix)
 
 

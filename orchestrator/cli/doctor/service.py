@@ -59,9 +59,11 @@ def readiness(server: str) -> Readiness:
     try:
         answer = exchange("GET", f"{server}/readyz", _DEADLINE)
     except ConfigError as error:
-        return Readiness(False, [problem("environment", str(error), "then run it again")])
+        return Readiness(
+            False, [problem("environment", str(error), "correct it, then run it again")]
+        )
     except (httpx.TransportError, httpx.InvalidURL) as error:
-        words = f"none at {server}: {error or type(error).__name__}"
+        words = f"no server answers at {server}: {error or type(error).__name__}"
         fix = "start it: orchestrator serve; --server names another"
         return Readiness(False, [problem("server", words, fix)])
     ahead = skew(answer.headers, at, answer.took)
@@ -125,7 +127,7 @@ def _clock(ahead: float | None) -> Iterator[Finding]:
     elif abs(ahead) >= _NOTICED:
         yield warning("server clock", words, fix)
     else:
-        yield ok("server clock", "as this machine's")
+        yield ok("server clock", "it agrees with this machine's")
 
 
 def checks(session: Session, server: str, *, send_test: bool) -> list[Check]:
@@ -137,7 +139,13 @@ def checks(session: Session, server: str, *, send_test: bool) -> list[Check]:
     except Failure as failure:
         refused, hint = failure.message, failure.hint.partition(";")[0]
         code = "is refused" if failure.code is Exit.AUTH else "cannot be tried"
-        return [version, ("key", lambda: [problem("key", f"our key {code}: {refused}", hint)])]
+        return [
+            version,
+            (
+                "key",
+                lambda: [problem("key", f"the API key of this command {code}: {refused}", hint)],
+            ),
+        ]
     return [
         version,
         ("accounts", partial(accounts, session)),
@@ -154,9 +162,10 @@ def _version(server: str) -> Iterator[Finding]:
     if not isinstance(found, str):
         yield warning("version", "the server does not report one", "is this orchestrator?")
     elif found == __version__:
-        yield ok("version", f"{found}, there and here")
+        yield ok("version", f"{found}, of the server and of this command")
     else:
-        yield warning("version", f"{found[:40]} there, {__version__} here", "upgrade the older one")
+        words = f"the server has {found[:40]}, this command {__version__}"
+        yield warning("version", words, "upgrade the older one")
 
 
 def _subscribers(session: Session, send_test: bool) -> Iterator[Finding]:
@@ -164,7 +173,9 @@ def _subscribers(session: Session, send_test: bool) -> Iterator[Finding]:
         page = client.get(SUBSCRIBER.page, SUBSCRIBER.path, limit=_MOST)
         if not page.data:
             fix = "orchestrator subscribers add https://..."
-            yield warning("subscribers", "there are none: no events are delivered", fix)
+            yield warning(
+                "subscribers", "there are none: events go only to the callback URLs of jobs", fix
+            )
         for subscriber in page.data:
             yield from _subscriber(client, subscriber, send_test)
         if page.has_more:
@@ -200,7 +211,7 @@ def _stuck(session: Session) -> Iterator[Finding]:
             f"its vendor did not know {counted(count, 'job')} that it had accepted,"
             f" the last at {moment(last.timestamp)}"
         )
-        fix = f"orchestrator jobs show {last.job_id} --timeline; are base_url and key the same?"
+        fix = f"orchestrator jobs show {last.job_id} --timeline; are base_url and key still those of then?"
         yield warning(f"jobs of {name}", words, fix)
 
 
