@@ -123,6 +123,19 @@ def test_config_check_warns_of_a_weak_secret(monkeypatch: pytest.MonkeyPatch) ->
         assert secret not in ran.err
 
 
+@pytest.mark.parametrize("policy", ["fixed", "adaptive"])
+def test_config_check_warns_of_a_delay_that_the_policy_ignores(policy: str) -> None:
+    Path("orchestrator.toml").write_text(
+        '[accounts.a]\nvendor = "dreamto"\nbase_url = "https://v.example"\napi_key = "k"\n'
+        f'poll = {{ policy = "{policy}", max_missed_delay = 20 }}\n'
+    )
+    Path("orchestrator.toml").chmod(0o600)
+    ran = run("config", "check")
+    assert ran.code == 0
+    words = "warning: accounts.a.poll.max_missed_delay has no effect"
+    assert (words in ran.err) is (policy == "fixed")
+
+
 def test_config_check_refuses_a_partial_role_on_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_ROLE", "api")
     ran = run("config", "check")

@@ -211,7 +211,10 @@ def _stuck(session: Session) -> Iterator[Finding]:
             f"its vendor did not know {counted(count, 'job')} that it had accepted,"
             f" the last at {moment(last.timestamp)}"
         )
-        fix = f"orchestrator jobs show {last.job_id} --timeline; are base_url and key still those of then?"
+        fix = (
+            f"orchestrator jobs show {last.job_id} --timeline;"
+            " did its base_url or key change since it was submitted?"
+        )
         yield warning(f"jobs of {name}", words, fix)
 
 

@@ -21,7 +21,7 @@ from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.masking import MASK, without_password
 from orchestrator.foundation.settings import key_file, sources
-from orchestrator.foundation.settings.accounts import Account
+from orchestrator.foundation.settings.accounts import Account, idle
 from orchestrator.foundation.settings.dashboard import Dashboard
 from orchestrator.foundation.settings.delivery import Delivery
 from orchestrator.foundation.settings.email import Email
@@ -137,7 +137,7 @@ class Settings(BaseSettings):
         return {key: _masked(value) for key, value in self.model_dump(by_alias=True).items()}
 
     def risks(self) -> list[str]:
-        """Return a sentence for each setting that is allowed but unsafe."""
+        """Return a sentence for each setting that is allowed, but unsafe or without effect."""
         weak = [key for key in self.secret_keys if len(key.get_secret_value()) < _STRONG]
         words = (
             f"secret_keys: {len(weak)} with fewer than {_STRONG} characters; who guesses one can "
@@ -147,7 +147,8 @@ class Settings(BaseSettings):
         if not self.secret_keys and self.database_file is not None:
             own.append(key_file.path_for(self.database_file))
         files = [found for path in own if path and (found := exposed(path))]
-        return [*([words] if weak else []), *(f"{file.problem}: {file.fix}" for file in files)]
+        readable = [f"{file.problem}: {file.fix}" for file in files]
+        return [*([words] if weak else []), *readable, *idle(self.accounts)]
 
     @property
     def toml_with_secrets(self) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -110,3 +111,13 @@ class Account(BaseModel):
                 {"field": "signature"},
             )
         return self
+
+
+def idle(accounts: Mapping[str, Account]) -> Iterator[str]:
+    """Yield a sentence for each setting of accounts that has no effect."""
+    for name, account in accounts.items():
+        if account.poll.policy == "fixed" and account.poll.max_missed_delay is not None:
+            yield (
+                f"accounts.{name}.poll.max_missed_delay has no effect with the policy "
+                '"fixed": leave it away, or write policy = "adaptive"'
+            )
