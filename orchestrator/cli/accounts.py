@@ -81,7 +81,9 @@ def show(session: Session, name: Name) -> None:
         found = client.get(Account, path("accounts", name))
     session.terminal.record(found, shown(found), key="name")
     if found.latency and not (session.terminal.json or session.terminal.quiet):
-        session.terminal.say("", *histograms(found))
+        session.terminal.say(
+            "from submission to the end, as learned (recent jobs count most):", *histograms(found)
+        )
 
 
 @command(app, "check", "orchestrator accounts check main")

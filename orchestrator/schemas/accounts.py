@@ -43,7 +43,10 @@ class Hold(Shape):
 
 
 class ModelLatency(Shape):
-    """Seconds from submission to the end of a model's jobs, as learned; the newest count most."""
+    """Seconds from submission to the end of a model's jobs, as learned; the newest count most.
+
+    Jobs that failed count too. Measured latencies are in `GET /v1/accounts/{name}/history`.
+    """
 
     p50: float | None
     p95: float | None
@@ -105,7 +108,7 @@ class Account(Shape):
     polls: int
     latency: Annotated[
         dict[str, ModelLatency],
-        Field(default_factory=dict, description="What is expected of a job, by model."),
+        Field(default_factory=dict, description="What is expected of a job, by model: learned."),
     ]
     push_loss: Annotated[
         float | None,

@@ -46,7 +46,7 @@ class LatencyCount(Shape):
 
 
 class LatencyDistribution(Shape):
-    """Seconds from submission to success: of those of the newest 1000 jobs that succeeded."""
+    """Seconds from submission to success, measured: of those of the newest 1000 that succeeded."""
 
     samples: int
     since: Annotated[AwareDatetime | None, Field(description="When the oldest was created.")]

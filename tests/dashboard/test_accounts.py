@@ -18,6 +18,8 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import JobState, Source
+from orchestrator.jobs.latency_store import LatencyKey, Tally
+from orchestrator.jobs.learning import Learned
 from orchestrator.jobs.ledger import Reschedule
 from orchestrator.jobs.push_health import RECENT
 from orchestrator.jobs.transition import ReportEvent
@@ -47,6 +49,35 @@ async def fail(pages: Dashboard, message: str) -> str:
     report = Report(JobState.FAILED, word="failed", message=message)
     await apply_report(pages.api, ReportEvent(job_id, report, Source.PUSH))
     return job_id
+
+
+async def test_measured_and_learned_latencies_say_which_they_are(pages: Dashboard) -> None:
+    await finished_job(pages.api)
+    async with pages.reader(Scope.READ) as reader:
+        text = await reader.see("/accounts/main")
+        assert _("account.latency.what", count="1") in text
+        assert _("account.latency.learned") not in text, "nothing is learned yet"
+        tally = Tally()
+        tally.counts[20] = 3.0
+        key = LatencyKey("main", "m <b>", "text2video")
+        pages.api.runtime.learning.learned = Learned({key: tally})
+        text = await reader.see("/accounts/main")
+    assert _("account.latency.learned") in text
+    assert _("account.latency.jobs", count="3") in text
+    assert "<dt>m <b></dt>" in text
+
+
+async def test_an_account_whose_vendor_pushes_nothing_waits_for_no_push(
+    pages: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor = pages.api.runtime.vendors["main"]
+    monkeypatch.setattr(vendor, "callback_path", "")
+    monkeypatch.setattr(vendor, "lookup", "none")
+    async with pages.reader(Scope.READ) as reader:
+        text = await reader.see("/accounts/main")
+    assert _("account.pushes.never.what") in text
+    assert _("lookup.none.silent") in text
+    assert _("lookup.none") not in text
 
 
 async def test_an_overview_without_faults_says_so(pages: Dashboard) -> None:
