@@ -80,9 +80,10 @@ def show(session: Session, name: Name) -> None:
     with session.client() as client:
         found = client.get(Account, path("accounts", name))
     session.terminal.record(found, shown(found), key="name")
-    if found.latency and not (session.terminal.json or session.terminal.quiet):
+    quiet = session.terminal.json or session.terminal.quiet
+    if found.latency and not quiet and (lines := histograms(found)):
         session.terminal.say(
-            "from submission to the end, as learned (recent jobs count most):", *histograms(found)
+            "from submission to the end, as learned (recent jobs count most):", *lines
         )
 
 
