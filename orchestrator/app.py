@@ -6,6 +6,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import cache, partial
 
 from orchestrator.foundation.extras import require
 
@@ -16,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from orchestrator import __version__, dashboard
+from orchestrator import __version__
 from orchestrator.api import measured, routes, routes_of_worker
 from orchestrator.api.auth.authenticator import Authenticator
 from orchestrator.api.callbacks import CallbackEndpoint
@@ -24,16 +25,12 @@ from orchestrator.api.cors import CorsMiddleware
 from orchestrator.api.root_path import RootPathMiddleware
 from orchestrator.api.sending import with_room
 from orchestrator.dashboard import entrance
-from orchestrator.dashboard.endpoint import Dashboard
-from orchestrator.dashboard.recent_answers import RecentAnswers
-from orchestrator.dashboard.rendering import Renderer
-from orchestrator.dashboard.session import Sessions
 from orchestrator.database.postgres.engine import is_postgres
 from orchestrator.database.store import Store
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.egress.broker_loop import BrokerLoop
 from orchestrator.egress.http_client import HttpClient
-from orchestrator.egress.transport import GuardedTransport
+from orchestrator.egress.late_transport import LateTransport
 from orchestrator.engine.deliver_publishers import PublisherPool
 from orchestrator.engine.lifecycle import running
 from orchestrator.engine.notifier import Notifier
@@ -44,7 +41,7 @@ from orchestrator.engine.ticker import Pulse
 from orchestrator.events import destinations
 from orchestrator.events.feed import EventFeed
 from orchestrator.foundation.admission import Admission, Limit, SharedAdmission
-from orchestrator.foundation.authorities import client_context
+from orchestrator.foundation.authorities import check_authorities, client_context
 from orchestrator.foundation.clock import Clock, DisciplinedClock, Rng, SystemClock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.ids import Ids
@@ -128,9 +125,17 @@ def _clients(
     """Return the client of queries and deliveries, and that of submissions."""
     if transport is not None:
         return HttpClient(transport), HttpClient(transport)
-    tls = client_context(settings.ca_file)
-    repeatable = GuardedTransport(policy, tls=tls)
-    return HttpClient(repeatable), HttpClient(GuardedTransport(policy, fresh=True, tls=tls))
+    check_authorities(settings.ca_file)
+    tls = cache(partial(client_context, settings.ca_file))
+
+    def made(fresh: bool) -> httpx.AsyncBaseTransport:
+        # Here: see `LateTransport`.
+        from orchestrator.egress.transport import GuardedTransport
+
+        return GuardedTransport(policy, fresh=fresh, tls=tls())
+
+    repeatable, once = (LateTransport(partial(made, fresh)) for fresh in (False, True))
+    return HttpClient(repeatable), HttpClient(once)
 
 
 def _body_admission(rng: Rng, places_per_key: int) -> Admission:
@@ -142,7 +147,7 @@ def check(settings: Settings) -> None:
     check_role(settings)
     if not settings.secret_keys and settings.database_file is None:
         raise ConfigError(NO_KEYS)
-    client_context(settings.ca_file)
+    check_authorities(settings.ca_file)
     for account in settings.accounts.values():
         bind_vendor(account, SystemClock())
 
@@ -186,12 +191,19 @@ def _all_routes(runtime: Runtime) -> list[Route]:
     """Return the routes of the API, and before them those of the dashboard, which calls it."""
     authenticator = runtime.assemble(Authenticator)
     of_api, is_enabled = routes(runtime, authenticator), runtime.settings.dashboard.enabled
-    pages = _pages(runtime, authenticator, of_api) if is_enabled else []
+    pages = entrance.routes(partial(_pages, runtime, authenticator, of_api)) if is_enabled else []
     return [entrance.route(has_dashboard=is_enabled), *pages, *of_api]
 
 
-def _pages(runtime: Runtime, authenticator: Authenticator, of_api: list[Route]) -> list[Route]:
-    """Return the routes of the dashboard."""
+def _pages(runtime: Runtime, authenticator: Authenticator, of_api: list[Route]) -> Router:
+    """Return the dashboard."""
+    # Here: they are loaded with the first request of a page.
+    from orchestrator.dashboard import routes as dashboard
+    from orchestrator.dashboard.endpoint import Dashboard
+    from orchestrator.dashboard.recent_answers import RecentAnswers
+    from orchestrator.dashboard.rendering import Renderer
+    from orchestrator.dashboard.session import Sessions
+
     base = runtime.base
     pages = Dashboard(
         api=Router(of_api),
@@ -202,7 +214,7 @@ def _pages(runtime: Runtime, authenticator: Authenticator, of_api: list[Route]) 
         recent=RecentAnswers(runtime.clock),
         with_room=lambda response, key: with_room(response, runtime.responses, key),
     )
-    return [measured(runtime, route) for route in dashboard.routes(pages)]
+    return Router([measured(runtime, route) for route in dashboard.routes(pages)])
 
 
 def callback_endpoint(

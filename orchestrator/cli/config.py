@@ -112,7 +112,7 @@ def faults(settings: Settings, session: Session) -> list[str]:
     from orchestrator.app import check_role
     from orchestrator.database import backend
     from orchestrator.egress.address_policy import AddressPolicy
-    from orchestrator.foundation.authorities import client_context
+    from orchestrator.foundation.authorities import check_authorities
     from orchestrator.vendors.registry import bind_vendor
 
     def stored() -> None:
@@ -127,7 +127,7 @@ def faults(settings: Settings, session: Session) -> list[str]:
         stored,
         partial(check_role, settings),
         lambda: AddressPolicy(settings.allow_private),
-        lambda: client_context(settings.ca_file),
+        partial(check_authorities, settings.ca_file),
     ]
     checks += [
         partial(bind_vendor, account, session.clock) for account in settings.accounts.values()

@@ -7,14 +7,11 @@ import ssl
 from collections.abc import Mapping
 from typing import Final
 
-import aiohttp
 import httpx
 
 from orchestrator.egress.resolver import LookupTimeout
 from orchestrator.egress.response_protocol import BrokenResponse
 from orchestrator.foundation.errors import Blocked, CutOff, NotSent
-
-FAILURES: Final = (aiohttp.ClientError, BrokenResponse, OSError, ValueError)
 
 # First match wins, so OSError, the base of most of them, is last.
 _BEFORE: Final[list[tuple[type[Exception], str]]] = [
@@ -45,6 +42,9 @@ def failure(request: httpx.Request, error: Exception) -> NotSent | CutOff:
 
     It loses its traceback: a frame in it refers to the error, and others hold the request.
     """
+    # Here: brokers' errors are named without aiohttp, which is slow to import.
+    import aiohttp
+
     error.__traceback__ = None
     host, sent = request.url.host, request.extensions["sent"]
     if isinstance(error, aiohttp.InvalidURL):

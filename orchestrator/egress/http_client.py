@@ -105,6 +105,10 @@ class HttpClient:
         except httpx.TransportError as failure:
             raise CutOff(str(failure)) from failure
 
+    async def load(self) -> None:
+        """Load a `LateTransport`, so that no request waits for it."""
+        await self._transport.__aenter__()
+
     async def aclose(self) -> None:
         await self._transport.aclose()
 

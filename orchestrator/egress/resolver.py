@@ -14,11 +14,13 @@ import threading
 from collections import OrderedDict
 from copy import copy
 from dataclasses import dataclass
-from typing import Final
-
-from aiohttp.abc import AbstractResolver, ResolveResult
+from typing import TYPE_CHECKING, Final
 
 from orchestrator.egress.address_policy import AddressPolicy
+
+if TYPE_CHECKING:
+    # Brokers' names are resolved without aiohttp, which is slow to import.
+    from aiohttp.abc import ResolveResult
 
 #: Seconds that a connection waits for a lookup. The lookup goes on, for the next one.
 WAIT: Final = 5.0
@@ -47,7 +49,7 @@ class _Answer:
     error: OSError | None = None
 
 
-class GuardedResolver(AbstractResolver):
+class GuardedResolver:
     """Refuses a name with a forbidden address: a private next to a public one is an attack."""
 
     def __init__(self, policy: AddressPolicy, *, web: bool = True) -> None:
@@ -70,14 +72,14 @@ class GuardedResolver(AbstractResolver):
         for address in answer.addresses:
             self._policy.check(address, port, web=self._web)
         return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
+            {
+                "hostname": host,
+                "host": address,
+                "port": port,
+                "family": socket.AF_INET6 if ":" in address else socket.AF_INET,
+                "proto": 0,
+                "flags": socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            }
             for address in answer.addresses
         ]
 

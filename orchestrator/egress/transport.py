@@ -20,11 +20,12 @@ from typing import Any, Final, cast
 import aiohttp
 import httpx
 import yarl
+from aiohttp.abc import AbstractResolver
 from aiohttp.connector import Connection
 
 from orchestrator import __version__
 from orchestrator.egress.address_policy import AddressPolicy, check_form
-from orchestrator.egress.failures import FAILURES, failure
+from orchestrator.egress.failures import failure
 from orchestrator.egress.resolver import GuardedResolver
 from orchestrator.egress.response_protocol import BrokenResponse, ResponseProtocol
 from orchestrator.foundation.authorities import client_context
@@ -40,6 +41,12 @@ _USER_AGENT: Final = f"User-Agent: orchestrator/{__version__}".encode()
 _ORIGINS: Final = 1024
 #: Connections that one request may find closed.
 _STALE: Final = 3
+#: What `failure` names.
+_FAILURES: Final = (aiohttp.ClientError, BrokenResponse, OSError, ValueError)
+
+
+class _Resolver(GuardedResolver, AbstractResolver):
+    """The resolver as aiohttp knows it."""
 
 
 def _send(request: httpx.Request, written: bytes, transport: asyncio.Transport | None) -> None:
@@ -77,7 +84,7 @@ class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
     async def __anext__(self) -> bytes:
         try:
             chunk = await self._protocol.read()
-        except FAILURES as error:
+        except _FAILURES as error:
             raise failure(self._request, error) from None
         if not chunk:
             raise StopAsyncIteration
@@ -131,7 +138,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             keepalive_timeout=self._keepalive,
             force_close=self._keepalive is None,
             use_dns_cache=False,
-            resolver=GuardedResolver(self._policy),
+            resolver=_Resolver(self._policy),
             socket_factory=self._policy.open_socket,
             ssl=self._tls,
         )
@@ -157,7 +164,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
                     if not (left and _was_closed(protocol, error)):
                         raise
                     request.extensions["sent"] = False
-        except FAILURES as error:
+        except _FAILURES as error:
             raise failure(request, error) from None
         raise AssertionError("the last connection returns or raises")
 

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import structlog
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from orchestrator.engine import deliver, poll, replay, submit
 from orchestrator.engine.account_holds import AccountHolds
@@ -25,6 +24,7 @@ from orchestrator.engine.runtime import Runtime
 from orchestrator.engine.ticker import BEAT, Ticker, run_tick
 from orchestrator.engine.worker import Worker
 from orchestrator.foundation.clock import DisciplinedClock
+from orchestrator.foundation.errors import ConfigError
 from orchestrator.jobs.capacity import ensure_accounts
 
 log = structlog.get_logger()
@@ -33,6 +33,8 @@ log = structlog.get_logger()
 DRAIN = 15.0
 #: Seconds between the times at which what was learned is stored and read.
 LEARN = 4.0
+#: Seconds after a start at which the rest is loaded.
+_SETTLED = 0.3
 #: Seconds by which a reference clock changes that are worth a warning.
 _DRIFT = 2.0
 
@@ -65,18 +67,19 @@ async def running(runtime: Runtime) -> AsyncIterator[None]:
             worker.start()
             worker.wake()
         ticks = schedule(runtime)
-        ticks.start()
-        encryption = asyncio.create_task(_encrypt(runtime))
+        after = (_finish(runtime, ticks), _encrypt(runtime))
+        background = [asyncio.create_task(work) for work in after]
         runtime.pulse.beat()
         try:
             yield
         finally:
-            encryption.cancel()
+            for task in background:
+                task.cancel()
             runtime.feed.close()
             # APScheduler's own shutdown cancels running coroutines: pause, drain, then shut down.
             ticks.pause()
             await asyncio.gather(*(worker.stop(DRAIN) for worker in workers.values()))
-            ticks.shutdown(wait=False)
+            ticks.stop()
             await runtime.submission_client.aclose()
             await runtime.http_client.aclose()
             await runtime.publishers.aclose()
@@ -84,8 +87,8 @@ async def running(runtime: Runtime) -> AsyncIterator[None]:
         await store.aclose()
 
 
-def schedule(runtime: Runtime) -> AsyncIOScheduler:
-    """Return the scheduler of all ticks, not started."""
+def schedule(runtime: Runtime) -> Ticker:
+    """Return all ticks, not started."""
     ticker, workers = Ticker(runtime.clock, runtime.rng), runtime.notifier.workers
     for stage in workers:
         ticker.every(1, "wake", _wake, runtime, stage)
@@ -101,7 +104,22 @@ def schedule(runtime: Runtime) -> AsyncIOScheduler:
         if seconds := runtime.settings.public_url_check:
             ticker.every(seconds, "public URL", runtime.assemble(PublicUrlCheck).run)
         ticker.every(60, "retain", runtime.assemble(Retention).run)
-    return ticker.scheduler
+    return ticker
+
+
+async def _finish(runtime: Runtime, ticks: Ticker) -> None:
+    """Finish the start: load what a service is ready without, and soon needs.
+
+    Not at once: the thread would take the processor from the first requests. A request to others
+    that is made before loads what it needs.
+    """
+    await runtime.clock.sleep(_SETTLED)
+    await ticks.start()
+    try:
+        for client in (runtime.http_client, runtime.submission_client):
+            await client.load()
+    except ConfigError as error:
+        log.error("no request can be made", error=str(error))
 
 
 async def _encrypt(runtime: Runtime) -> None:

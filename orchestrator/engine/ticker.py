@@ -8,16 +8,19 @@ long, and when it is set forward, every run that was missed is listed
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta, tzinfo
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from orchestrator.foundation.clock import EPOCH, Clock, Rng
 from orchestrator.foundation.errors import Unavailable
+
+if TYPE_CHECKING:
+    from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 log = structlog.get_logger()
 
@@ -90,21 +93,55 @@ class Pulse:
         return 0.0 if last is None else max(self._clock.monotonic() - last - BEAT, 0.0)
 
 
+class Tick(NamedTuple):
+    """What is run every so many seconds."""
+
+    name: str
+    every: Every
+    run: Callable[..., Awaitable[None]]
+    args: tuple[Any, ...]
+
+
 class Ticker:
     """The ticks of one process. Each is idempotent, and no job of ours is one of its jobs."""
 
     def __init__(self, clock: Clock, rng: Rng) -> None:
         self._rng = rng
-        zone, defaults = MonotonicZone(clock), {"max_instances": 1, "misfire_grace_time": None}
-        self.scheduler = AsyncIOScheduler(timezone=zone, job_defaults=defaults)
+        self._zone = MonotonicZone(clock)
+        self.ticks: list[Tick] = []
+        self._scheduler: AsyncIOScheduler | None = None
 
     def every(
         self, seconds: float, name: str, run: Callable[..., Awaitable[None]], *args: Any
     ) -> None:
-        """Await `run(*args)` every so many seconds, never twice at once."""
-        self.scheduler.add_job(
-            run_tick, Every(seconds, self._rng), args=(name, run, *args), name=name
-        )
+        """From `start` on, await `run(*args)` every so many seconds, never twice at once."""
+        self.ticks.append(Tick(name, Every(seconds, self._rng), run, args))
+
+    async def start(self) -> None:
+        """Start, once a thread has loaded APScheduler; `Pulse` finds a start that fails."""
+        self._scheduler = scheduler = await asyncio.to_thread(_scheduler, self._zone)
+        for tick in self.ticks:
+            args = (tick.name, tick.run, *tick.args)
+            scheduler.add_job(run_tick, tick.every, args=args, name=tick.name)
+        scheduler.start()
+
+    def pause(self) -> None:
+        """Begin no more runs."""
+        if self._scheduler is not None:
+            self._scheduler.pause()
+
+    def stop(self) -> None:
+        """Cancel what runs, and end."""
+        if self._scheduler is not None:
+            self._scheduler.shutdown(wait=False)
+
+
+def _scheduler(zone: tzinfo) -> AsyncIOScheduler:
+    # Here: to load its plug-ins, the library reads the metadata of every installed distribution.
+    from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+    defaults = {"max_instances": 1, "misfire_grace_time": None}
+    return AsyncIOScheduler(timezone=zone, job_defaults=defaults)
 
 
 async def run_tick(name: str, run: Callable[..., Awaitable[None]], *args: Any) -> None:

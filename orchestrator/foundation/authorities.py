@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable
+from functools import partial
 
 from orchestrator.foundation.errors import ConfigError
 
@@ -37,6 +38,14 @@ def client_context(
     if ca_file is not None:
         _load_file(context, ca_file, "ca_file")
     return context
+
+
+def check_authorities(ca_file: str | None = None) -> None:
+    """Raise `ConfigError` that names what `client_context` cannot use.
+
+    The authorities of the system are not read: that takes a while.
+    """
+    client_context(ca_file, partial(ssl.SSLContext, ssl.PROTOCOL_TLS_CLIENT))
 
 
 def _is_readable(folder: str) -> bool:

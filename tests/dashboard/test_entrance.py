@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp
 
 from orchestrator.dashboard import entrance
 from tests.harness.readers import HOST, dashboard
@@ -53,3 +57,21 @@ async def test_a_dashboard_that_is_disabled_is_not_found(tmp_path: Path) -> None
             assert (await reader.http.get(path)).status_code == 404
         led = await reader.http.get("/", headers={"accept": BROWSER})
         assert led.headers["location"] == "docs"
+
+
+async def test_pages_are_loaded_once_with_the_first_request() -> None:
+    made = list[threading.Thread]()
+
+    def make() -> ASGIApp:
+        made.append(threading.current_thread())
+        return PlainTextResponse("a page")
+
+    app = Starlette(routes=entrance.routes(make))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=HOST) as http:
+        assert (await http.get("/")).status_code == 404
+        assert not made
+        paths = ("/dashboard", "/dashboard/", "/dashboard/jobs/1")
+        responses = await asyncio.gather(*(http.get(path) for path in paths))
+    assert [response.text for response in responses] == ["a page"] * 3
+    assert len(made) == 1
+    assert threading.main_thread() not in made

@@ -24,29 +24,27 @@ from orchestrator.engine.replay import Replayer
 from orchestrator.engine.retention import Retention
 from orchestrator.engine.runtime import Runtime
 from orchestrator.engine.submit import Submitter
+from orchestrator.engine.ticker import run_tick
 from orchestrator.foundation.errors import ConfigError, Unavailable
 from tests.harness import databases
-from tests.harness.runtime import Harness, settings
+from tests.harness.runtime import settings
 
 
-async def test_a_tick_without_a_database_logs_one_warning(h: Harness) -> None:
+async def test_a_tick_without_a_database_logs_one_warning() -> None:
     async def away(_: Tx) -> None:
         raise Unavailable("the database is not available: gone")
 
-    ticks = schedule(h.runtime)
-    run = next(job.func for job in ticks.get_jobs() if job.name == "checkpoint")
     with structlog.testing.capture_logs() as logged:
-        await run("away", away, None)
+        await run_tick("away", away, None)
     assert [(line["log_level"], line["tick"]) for line in logged] == [("warning", "away")]
 
 
-async def test_a_tick_with_a_bug_raises_it(h: Harness) -> None:
+async def test_a_tick_with_a_bug_raises_it() -> None:
     async def broken(_: Tx) -> None:
         raise LookupError("a bug")
 
-    run = next(job.func for job in schedule(h.runtime).get_jobs() if job.name == "checkpoint")
     with pytest.raises(LookupError):
-        await run("broken", broken, None)
+        await run_tick("broken", broken, None)
 
 
 STAGES = {"submit", "poll", "deliver", "replay"}
@@ -69,7 +67,7 @@ async def test_a_role_runs_its_stages_and_ticks(
     try:
         async with running(runtime):
             assert set(runtime.notifier.workers) == stages
-            assert {job.name for job in schedule(runtime).get_jobs()} == ticks
+            assert {tick.name for tick in schedule(runtime).ticks} == ticks
     finally:
         databases.drop(address)
 

@@ -41,10 +41,10 @@ async def ticks(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[float]]:
         seen.append(clock.monotonic())
 
     ticker.every(STEP, "tick", tick)
-    ticker.scheduler.start()
+    await ticker.start()
     await until(lambda: len(seen) > 2, "ticks come")
     yield seen
-    ticker.scheduler.shutdown(wait=False)
+    ticker.stop()
     # The scheduler shuts down in a callback.
     await asyncio.sleep(0)
 

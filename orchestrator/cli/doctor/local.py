@@ -17,7 +17,7 @@ from orchestrator.cli.doctor.findings import Check, Finding, ok, problem, warnin
 from orchestrator.cli.terminal import counted, moment
 from orchestrator.database import backend
 from orchestrator.egress.address_policy import AddressPolicy
-from orchestrator.foundation.authorities import client_context
+from orchestrator.foundation.authorities import check_authorities
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import NO_KEYS, Settings, key_file
@@ -59,7 +59,7 @@ def _configuration(settings: Settings, clock: Clock) -> Iterator[Finding]:
             faults.append(str(error).removeprefix(f"accounts.{name}: "))
     for use in (
         partial(AddressPolicy, settings.allow_private),
-        partial(client_context, settings.ca_file),
+        partial(check_authorities, settings.ca_file),
     ):
         try:
             use()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import jwt
-
 from orchestrator.foundation.clock import Clock, epoch_ms
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings.accounts import Account
@@ -99,6 +97,9 @@ class Kling(Vendor):
         """Return the API key, or a JWT valid for half an hour (get-started/authentication)."""
         if self.account.api_key:
             return super().headers()
+        # Here: with an API key the library, slow to import, is not needed.
+        import jwt
+
         now = epoch_ms(self.clock.stamp()) // 1000
         key, secret = self.account.access_key, self.account.secret_key
         claims = {"iss": key.get_secret_value(), "exp": now + 1800, "nbf": now - 5}
