@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from orchestrator.cli import main
+import gc
 
 if __name__ == "__main__":
+    # As `main` does, before the first import.
+    gc.disable()
+    from orchestrator.cli import main
+
     main()

@@ -44,7 +44,7 @@ def filters(**values: str | Sequence[str] | None) -> dict[str, list[str]]:
 class Query(BaseModel):
     """Query parameters: unknown ones are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class PageRequest(Query):

@@ -10,6 +10,7 @@ import atexit
 import gc
 import importlib
 import io
+import os
 import platform
 import sys
 from collections.abc import Iterator, MutableMapping
@@ -161,6 +162,9 @@ def main() -> None:
     # Imports leave almost no garbage: collecting it takes a third of a command's time.
     gc.disable()
     atexit.register(gc.freeze)
+    # No command has a use for plug-ins of pydantic. To look for them reads the metadata of every
+    # installed distribution.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot encode a character shows its escape; the command goes on.
         if isinstance(stream, io.TextIOWrapper):

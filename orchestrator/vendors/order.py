@@ -37,7 +37,7 @@ def may_be_blank(kind: Any) -> BeforeValidator:
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 class Point(_Part):
