@@ -41,7 +41,7 @@ LATE = {
     # Until a subscriber of that kind.
     "aio_pika", "aiokafka", "aiosmtplib", "apprise", "nats", "redis",
     # With another database, for `demo`, or never.
-    "psycopg", "orchestrator.simulator", "sqlalchemy.orm", "sqlmodel",
+    "psycopg", "orchestrator.simulator",
 }  # fmt: skip
 
 
