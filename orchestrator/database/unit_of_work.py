@@ -112,9 +112,9 @@ def call(tx: Tx, units: Sequence[Unit]) -> list[UnitResult]:
 
 
 def _call(tx: Tx, units: list[Unit], *, alone: bool) -> list[UnitResult]:
-    """Make one call for these units, in a savepoint unless it is the whole transaction."""
+    """Make one call for these units, in a savepoint unless one is the whole transaction."""
     first = units[0]
-    if alone and not first.item:
+    if alone and len(units) == 1:
         return call(tx, units)
     try:
         with tx.begin_nested():

@@ -20,9 +20,8 @@ LONGEST: Final = 0.25
 #: Seconds that a delivery may be behind its event, and the loop behind its timer.
 _BEHIND: Final = 0.03
 _LATE: Final = 0.002
-#: Seconds between two looks at the loop, and after the last push until nothing looks any more.
+#: Seconds between two looks at the loop, while pushes come faster than that.
 _EVERY: Final = 0.01
-_REST: Final = 1.0
 #: The weight of the last attempt in the average over attempts.
 _WEIGHT: Final = 0.05
 
@@ -44,8 +43,8 @@ class PushPacing:
     async def turn(self) -> None:
         """Return when a push may be processed."""
         loop = asyncio.get_running_loop()
-        self._pushed_at = loop.time()
-        if self._looks is None:
+        before, self._pushed_at = self._pushed_at, loop.time()
+        if self._looks is None and self._pushed_at - before < _EVERY:
             self._look_again(loop)
         if self._turn is not None:
             await asyncio.shield(self._turn)
@@ -84,5 +83,5 @@ class PushPacing:
         if self._turn is None:
             self._late = now - self._looked_at - _EVERY
         self._looks = None
-        if self._turn is not None or now - self._pushed_at < _REST:
+        if self._turn is not None or now - self._pushed_at < 2 * _EVERY:
             self._look_again(loop)

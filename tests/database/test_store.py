@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from orchestrator.foundation.errors import Unavailable
 from tests.harness import databases
 
 Put = Callable[[Tx, list[str]], list[str]]
+_CHECKPOINT = "PRAGMA wal_autocheckpoint"
 
 
 def put(tx: Tx, name: str) -> str:
@@ -112,6 +114,29 @@ async def test_a_claim_that_shares_a_commit_with_writes_waits_for_the_disk(store
     await gate.open()
     assert await asyncio.gather(*both) == ["a", "b"]
     assert await setting == 2
+
+
+@pytest.mark.usefixtures("synced")
+async def test_a_claim_is_committed_without_the_thread_that_waits_for_the_disk(
+    tmp_path: Path,
+) -> None:
+    threads = list[ThreadPoolExecutor]()
+
+    def executor(count: int, name: str) -> ThreadPoolExecutor:
+        threads.append(ThreadPoolExecutor(count, name))
+        return threads[-1]
+
+    store = Store(f"sqlite:///{tmp_path / 'claims.db'}", executor)
+    store.start()
+    try:
+        assert await store.claim(put, "a") == "a"
+        assert not any(pool._threads for pool in threads)
+        # Its pages are in the log: a checkpoint that they make due waits for the next thread.
+        assert await store.claim(lambda tx: tx.exec_driver_sql(_CHECKPOINT).scalar()) == 0
+        assert await store.write(lambda tx: tx.exec_driver_sql(_CHECKPOINT).scalar()) == 4000
+        assert await store.read(names) == {"a"}
+    finally:
+        store.close()
 
 
 async def fill_disk(store: Store) -> None:

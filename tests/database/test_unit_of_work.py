@@ -114,16 +114,12 @@ async def test_a_batch_that_fails_leaves_nothing_and_is_run_again_item_by_item(
     assert kept(tx) == ["a", "b"] + ["other"] * neighbour
 
 
-async def test_an_item_that_is_alone_leaves_nothing_when_it_fails(tx: Tx) -> None:
-    (result,) = execute(tx, [item(keep_all, "bad")])
-    assert isinstance(result.error, LookupError)
-    assert kept(tx) == []
-
-
-async def test_a_unit_that_is_alone_fails_with_its_transaction(tx: Tx) -> None:
+@pytest.mark.parametrize("is_item", [False, True])
+async def test_a_unit_that_is_alone_fails_with_its_transaction(tx: Tx, is_item: bool) -> None:
     """There is nothing else to commit, so it needs no savepoint."""
+    alone = item(keep_all, "bad") if is_item else unit(keep_all, ["a", "bad"])
     with pytest.raises(LookupError):
-        execute(tx, [unit(keep_all, ["a", "bad"])])
+        execute(tx, [alone])
 
 
 async def test_a_batch_that_returns_too_few_values_leaves_nothing(tx: Tx) -> None:

@@ -21,7 +21,7 @@ from orchestrator.cli.bench.service import Child, accounts_of, child, reference_
 from orchestrator.cli.bench.stub_subscriber import HANGING, check_arrivals, count_arrivals
 
 #: Pushes per second of `latency`, and of `isolation`.
-PER_S, ISOLATION_PER_S = 50, 60
+PER_S, ISOLATION_PER_S = 20, 60
 RELAY = "bare relay"
 
 

@@ -19,6 +19,8 @@ from sqlalchemy.pool import PoolProxiedConnection
 from orchestrator.database.sqlite.files import lock_of
 from orchestrator.foundation.errors import ConfigError
 
+#: Pages of the log, 16 MiB, after which a commit checkpoints.
+CHECKPOINT = 4000
 _WRITER = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -27,8 +29,8 @@ _WRITER = (
     # Small: the operating system caches the pages of the file too.
     "cache_size=-16384",
     "journal_size_limit=67108864",
-    # Pages, 16 MiB. Only the writer checkpoints: after such a commit, and on a tick.
-    "wal_autocheckpoint=4000",
+    # Only the writer checkpoints: after such a commit, and on a tick.
+    f"wal_autocheckpoint={CHECKPOINT}",
 )
 _READER = (
     "busy_timeout=5000",
@@ -147,8 +149,9 @@ class ManualTransactionDialect(SQLiteDialect_pysqlite):
 
 
 def wait_for_disk(tx: sa.Connection, wait: bool) -> None:
-    """Set whether the next commit waits for the disk; if not, a later one does."""
+    """Set whether the next commit waits for the disk; if not, a later one does, and checkpoints."""
     _run(tx.connection, f"PRAGMA synchronous={'FULL' if wait else 'NORMAL'}")
+    _run(tx.connection, f"PRAGMA wal_autocheckpoint={CHECKPOINT if wait else 0}")
 
 
 def _run(connection: PoolProxiedConnection, statement: str) -> None:
@@ -177,7 +180,9 @@ def engines(url: str, check: Callable[[], None] = lambda: None) -> tuple[sa.Engi
 
     `check` is called before a file is opened, and may raise `Unavailable`.
     """
-    writer = _engine(url, check, "rwc", "BEGIN IMMEDIATE", _WRITER, poolclass=sa.pool.StaticPool)
+    # No reset on return: what uses it ends its transactions.
+    one = {"poolclass": sa.pool.StaticPool, "pool_reset_on_return": None}
+    writer = _engine(url, check, "rwc", "BEGIN IMMEDIATE", _WRITER, **one)
     # A reader that is opened later makes no file in the place of one that is gone.
     return writer, _engine(url, check, "rw", "BEGIN", _READER, pool_size=8, max_overflow=0)
 

@@ -1,8 +1,9 @@
 """The writing side of SQLite: one connection, and group commit.
 
-Statements run on the event loop, commits on a thread. A statement takes microseconds and needs the
-GIL anyway: on another thread it would compete with the loop for it, which costs more than the
-statement. A commit waits for the disk without the GIL, while the loop collects the next group.
+Statements run on the event loop, durable commits on a thread. A statement takes microseconds and
+needs the GIL anyway: on another thread it would compete with the loop for it, which costs more than
+the statement. So does a commit that does not wait for the disk. A durable one waits without the
+GIL, while the loop collects the next group.
 
 The loop never waits for a lock: a group that finds another program writing runs on the thread.
 """
@@ -57,6 +58,8 @@ class Writer:
         #: The current or last task of the thread.
         self._task: Future[list[UnitResult]] = Future()
         self._task.set_result([])
+        #: True if the next commit would wait for the disk, as the connection is set.
+        self._durable: bool | None = None
         #: True while a group is run or committed, or scheduled to be.
         self._busy = False
         self._closed = False
@@ -115,27 +118,34 @@ class Writer:
                 return
             if not (group := self._next_group()):
                 break
+            durable = any(unit.durable for unit in group)
             try:
-                results, tx = self._executed(group)
+                results, tx = self._executed(group, durable)
             except _Locked:
                 self._in_thread(loop, self._transact, group)
                 return
             if tx is not None:
-                self._in_thread(loop, self._commit, tx, results)
-                return
+                if durable:
+                    self._in_thread(loop, self._commit, tx, results)
+                    return
+                results = self._commit(tx, results)
             resolve(results)
         self._busy = False
 
     def _next_group(self) -> list[Unit]:
         return [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
 
-    def _executed(self, group: list[Unit]) -> tuple[list[UnitResult], sa.Connection | None]:
+    def _executed(
+        self, group: list[Unit], durable: bool
+    ) -> tuple[list[UnitResult], sa.Connection | None]:
         """Return the results and the open transaction; None if it failed. Raises `_Locked`."""
         try:
             with raising_unavailable(), contextlib.ExitStack() as undo:
                 tx = undo.enter_context(self._engine.connect())
                 # Only outside a transaction: https://sqlite.org/pragma.html#pragma_synchronous
-                wait_for_disk(tx, any(unit.durable for unit in group))
+                if durable != self._durable:
+                    wait_for_disk(tx, durable)
+                    self._durable = durable
                 _begin(tx)
                 results = execute(tx, group)
                 undo.pop_all()
@@ -143,6 +153,7 @@ class Writer:
         except _Locked:
             raise
         except Exception as error:
+            self._durable = None
             return _failed(group, error), None
 
     def _transact(self, group: list[Unit]) -> list[UnitResult]:
@@ -152,7 +163,7 @@ class Writer:
         """
         self._wait_for_locks(LOCK_TIMEOUT)
         try:
-            results, tx = self._executed(group)
+            results, tx = self._executed(group, any(unit.durable for unit in group))
             return results if tx is None else self._commit(tx, results)
         except _Locked as error:
             return _failed([*group, *self._drain()], error)
