@@ -7,7 +7,7 @@ row, and its text repeated for up to 64: so few texts that the driver keeps them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -17,11 +17,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from orchestrator.database.statements import DIALECTS, Statement, numbered, send
 
 Columns = Mapping[str, sa.Column[Any]]
+Rows = Sequence[Mapping[str, object]]
 Parameters = dict[str, sa.BindParameter[Any]]
 #: Builds the statement over one row from its dialect and the parameters of the row.
 Build = Callable[[str, Parameters], sa.ClauseElement]
 
 _MAX_ROWS = 64
+#: Up to so many rows are one statement on PostgreSQL too.
+_ANY_SIZE = 8
 
 
 class BulkWrite:
@@ -32,14 +35,13 @@ class BulkWrite:
         self._build = build
         self._compiled: dict[str, _CompiledWrite] = {}
 
-    def __call__(self, tx: sa.Connection, rows: Sequence[Mapping[str, object]]) -> None:
+    def __call__(self, tx: sa.Connection, rows: Rows) -> None:
         """Run the statement over the rows."""
         dialect = tx.dialect
         if dialect.name not in self._compiled:
             self._compiled[dialect.name] = _CompiledWrite(dialect, self._columns, self._build)
         compiled = self._compiled[dialect.name]
-        for start in range(0, len(rows), _MAX_ROWS):
-            chunk = rows[start : start + _MAX_ROWS]
+        for chunk in compiled.chunks(rows):
             send(tx, compiled.text(len(chunk)), compiled.parameters(chunk))
 
 
@@ -65,6 +67,20 @@ class _CompiledWrite:
         self._is_numbered = dialect.name == "postgresql"
         self._texts: dict[int, str] = {}
 
+    def chunks(self, rows: Rows) -> Iterator[Rows]:
+        """Yield the rows of each statement.
+
+        On PostgreSQL few sizes: each is a plan that the server keeps, and one more statement in the
+        pipeline costs little.
+        """
+        start = 0
+        while left := len(rows) - start:
+            size = min(left, _MAX_ROWS)
+            if self._is_numbered and size > _ANY_SIZE:
+                size = 1 << (size.bit_length() - 1)
+            yield rows[start : start + size]
+            start += size
+
     def text(self, count: int) -> str:
         """Return the statement over `count` rows."""
         if count not in self._texts:
@@ -72,7 +88,7 @@ class _CompiledWrite:
             self._texts[count] = numbered(text) if self._is_numbered else text
         return self._texts[count]
 
-    def parameters(self, rows: Sequence[Mapping[str, object]]) -> tuple[Any, ...]:
+    def parameters(self, rows: Rows) -> tuple[Any, ...]:
         """Return the values of rows in the form of the driver."""
         parameters: list[Any] = []
         for row in rows:

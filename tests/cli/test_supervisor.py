@@ -159,7 +159,7 @@ def test_no_process_survives_its_supervisor(tmp_path: Path) -> None:
 
 def test_sqlite_is_served_by_one_process(tmp_path: Path) -> None:
     refused = run("serve", "--port", "0", "--workers", "2")
-    assert refused.code == 1
+    assert refused.code == 2
     assert "SQLite serves one process" in refused.err
     assert list(tmp_path.iterdir()) == []
 

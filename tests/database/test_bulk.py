@@ -287,6 +287,14 @@ def test_seven_texts_serve_any_number_of_values(tx: sa.Connection, calls: Calls)
     assert len(set(calls)) == 7
 
 
+@pytest.mark.parametrize("count", range(0, 200, 7))
+def test_postgresql_gets_all_rows_in_few_sizes(count: int) -> None:
+    chunks = list(written(INSERT).chunks([row(number) for number in range(count)]))
+    assert [one for chunk in chunks for one in chunk] == [row(number) for number in range(count)]
+    assert {len(chunk) for chunk in chunks} <= {*range(1, 9), 16, 32, 64}
+    assert len(chunks) <= count // 64 + 4
+
+
 # -- the text for PostgreSQL
 
 

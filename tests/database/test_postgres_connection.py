@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from orchestrator.database import statements
 from orchestrator.database.postgres import connection, notify
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.store import Batch, Store, Tx
@@ -106,10 +107,21 @@ async def test_after_a_connection_timeout_one_caller_tries_again_and_the_others_
     assert await store.read(pid)
 
 
-async def test_the_timeout_is_of_the_whole_transaction(store: Store) -> None:
+def by_sqlalchemy(tx: Tx) -> None:
+    tx.execute(sa.text("SELECT pg_sleep(0.2)"))
+
+
+def by_driver(tx: Tx) -> None:
+    statements.read(tx, "SELECT pg_sleep(0.2)", ())
+
+
+@pytest.mark.parametrize("sleep", [by_sqlalchemy, by_driver])
+async def test_the_timeout_is_of_the_whole_transaction(
+    store: Store, sleep: Callable[[Tx], None]
+) -> None:
     def trickles(tx: Tx) -> None:
         for _ in range(20):
-            tx.execute(sa.text("SELECT pg_sleep(0.2)"))
+            sleep(tx)
 
     for ask in (store.read, store.write):
         with pytest.raises(Unavailable, match="no answer"):

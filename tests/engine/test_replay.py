@@ -582,7 +582,7 @@ def query_plans(
 
     def explain(_c: Any, cursor: Any, statement: str, parameters: Any, _x: Any, _m: bool) -> None:
         if statement.startswith("SELECT") and having in statement:
-            found = cursor.connection.execute(how + statement, parameters).fetchall()
+            found = cursor.connection.cursor().execute(how + statement, parameters).fetchall()
             plans.append("\n".join(str(line) for line in found))
 
     if tx.dialect.name == "postgresql":

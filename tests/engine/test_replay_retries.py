@@ -257,7 +257,7 @@ async def test_jobs_to_retry_are_counted_along_the_index_of_states(tmp_path: Pat
             how = "EXPLAIN QUERY PLAN " if tx.dialect.name == "sqlite" else "EXPLAIN "
 
             def explain(_c: Any, cursor: Any, text: str, parameters: Any, *_: Any) -> None:
-                found = cursor.connection.execute(how + text, parameters).fetchall()
+                found = cursor.connection.cursor().execute(how + text, parameters).fetchall()
                 seen.extend(str(line) for line in found)
 
             if tx.dialect.name == "postgresql":

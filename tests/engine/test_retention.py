@@ -280,7 +280,8 @@ def statements(h: Harness) -> list[list[tuple[str, int]]]:
 
 def engine(h: Harness) -> sa.Engine:
     """Return the engine of a runtime's writing connections."""
-    found = vars(h.runtime.store._database)["_engine"]
+    engines = vars(h.runtime.store._database)
+    found = engines.get("_writing", engines["_engine"])
     assert isinstance(found, sa.Engine)
     return found
 

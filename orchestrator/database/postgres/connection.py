@@ -22,6 +22,7 @@ from typing import Any, Self
 
 import psycopg
 import sqlalchemy as sa
+from psycopg import generators
 from psycopg.abc import RV, Params, PQGen, Query
 from psycopg.errors import ConnectionTimeout, QueryCanceled
 from psycopg.pq import TransactionStatus
@@ -53,9 +54,8 @@ class Cursor(psycopg.Cursor[TupleRow]):
         self._await_results()
 
     def _await_results(self) -> None:
-        connection = self.connection
-        if isinstance(connection, Connection) and connection.pipelined is not None:
-            connection.pipelined.sync()
+        if isinstance(self.connection, Connection):
+            self.connection.sync()
 
 
 class Connection(psycopg.Connection[TupleRow]):
@@ -100,23 +100,33 @@ class Connection(psycopg.Connection[TupleRow]):
             return
         # Whether there is a transaction is known only where the pipeline has been synced.
         self.execute("COMMIT")
-        self.pipelined.sync()
+        self.sync()
 
     def rollback(self) -> None:
         """Roll back. The errors of statements that are under way are of no interest any more."""
-        if self.pipelined is not None:
-            with contextlib.suppress(psycopg.Error):
-                self.pipelined.sync()
+        with contextlib.suppress(psycopg.Error):
+            self.sync()
         super().rollback()
+
+    def sync(self) -> None:
+        """Wait for the results of all statements in the pipeline, if there is one."""
+        if self.pipelined is not None:
+            # `Pipeline.sync` waits for results even if not everything fitted into the socket, and
+            # the server for the rest.
+            self.wait(generators.send(self.pgconn))
+            self.pipelined.sync()
+
+    def begins(self) -> None:
+        """Note that a transaction begins: from now on its time is limited."""
+        self._ends = _clock.monotonic() + TRANSACTION_TIMEOUT
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """Wait for the server. With a `timeout`, as of a listener, the limit does not apply."""
         if not self.limited:
             return super().wait(gen, interval, timeout)
-        now = _clock.monotonic()
-        if self.pgconn.transaction_status == TransactionStatus.IDLE:
-            self._ends = now + TRANSACTION_TIMEOUT
-        left = max(0.0, self._ends - now)
+        if self.pipelined is None and self.pgconn.transaction_status == TransactionStatus.IDLE:
+            self.begins()
+        left = max(0.0, self._ends - _clock.monotonic())
         try:
             return super().wait(gen, interval, left if timeout is None else timeout)
         except psycopg.OperationalError as error:

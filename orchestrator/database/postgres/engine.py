@@ -136,9 +136,11 @@ def _limit_transactions(engine: sa.Engine, limits: Mapping[str, str]) -> None:
 
     @sa.event.listens_for(engine, "begin")
     def begun(tx: Tx) -> None:
+        driver: Any = tx.connection.driver_connection
         if is_pooled(tx):
             tx.exec_driver_sql(settings)
-        elif is_pipelined(tx):
+        elif getattr(driver, "pipelined", None) is not None:
+            driver.begins()
             send(tx, "BEGIN", ())
 
 
@@ -150,11 +152,6 @@ def _refuse_pooler(connection: Any, _record: object) -> None:
             "database_url: a connection pooler loses its options; set them for the user in the "
             "database (ALTER ROLE ... SET ...), or name the server itself"
         )
-
-
-def is_pipelined(tx: Tx) -> bool:
-    """True if the statements of a connection are pipelined."""
-    return getattr(tx.connection.driver_connection, "pipelined", None) is not None
 
 
 def is_pooled(tx: Tx) -> bool:
