@@ -24,7 +24,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import generators
 from psycopg.abc import RV, Params, PQGen, Query
-from psycopg.errors import ConnectionTimeout, QueryCanceled
+from psycopg.errors import ConnectionTimeout, InFailedSqlTransaction, QueryCanceled
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
@@ -70,6 +70,7 @@ class Connection(psycopg.Connection[TupleRow]):
     #: The pipeline that all statements are in, if any.
     pipelined: psycopg.Pipeline | None = None
     _ends = math.inf
+    _has_begun = False
 
     def begin_pipeline(self) -> None:
         """Pipeline all statements from now on, until the connection is closed.
@@ -99,14 +100,24 @@ class Connection(psycopg.Connection[TupleRow]):
             super().commit()
             return
         # Whether there is a transaction is known only where the pipeline has been synced.
-        self.execute("COMMIT")
+        committed = self.execute("COMMIT")
         self.sync()
+        if committed.statusmessage != "COMMIT":
+            # The server rolls back a transaction that has failed, and reports no error.
+            raise InFailedSqlTransaction("the transaction had failed before its commit")
+        self._has_begun = False
 
     def rollback(self) -> None:
         """Roll back. The errors of statements that are under way are of no interest any more."""
         with contextlib.suppress(psycopg.Error):
             self.sync()
         super().rollback()
+        self._has_begun = False
+
+    def reset(self) -> None:
+        """Roll back what was begun and did not end, before another uses the connection."""
+        if self.pipelined is None or self._has_begun:
+            self.rollback()
 
     def sync(self) -> None:
         """Wait for the results of all statements in the pipeline, if there is one."""
@@ -119,6 +130,7 @@ class Connection(psycopg.Connection[TupleRow]):
     def begins(self) -> None:
         """Note that a transaction begins: from now on its time is limited."""
         self._ends = _clock.monotonic() + TRANSACTION_TIMEOUT
+        self._has_begun = True
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """Wait for the server. With a `timeout`, as of a listener, the limit does not apply."""

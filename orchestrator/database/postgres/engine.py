@@ -91,8 +91,8 @@ def engine_of(
     """Return an engine of up to so many connections.
 
     With `timeouts`, statements and transactions may take seconds. With `pipelined`, a statement
-    whose result nobody reads takes no round trip of its own; every transaction has to end by a
-    commit or a rollback. Raises `ConfigError` without the driver.
+    whose result nobody reads takes no round trip of its own. Raises `ConfigError` without the
+    driver.
     """
     parsed = url_of(url)
     limits = _LIMITS | (_STATEMENT_TIMEOUT if timeouts else {})
@@ -109,7 +109,7 @@ def engine_of(
             pool_size=connections,
             max_overflow=0,
             pool_timeout=5,
-            # In a pipeline it is a round trip, also where there is nothing to roll back.
+            # In a pipeline it is a round trip, even if there is nothing to roll back: see below.
             pool_reset_on_return=None if pipelined else "rollback",
             # Not used: its type would be looked up at each start.
             use_native_hstore=False,
@@ -123,6 +123,8 @@ def engine_of(
         ) from error
     factory = ConnectionFactory(limited=timeouts, pipelined=pipelined)
     sa.event.listen(engine, "do_connect", factory)
+    if pipelined:
+        sa.event.listen(engine, "reset", lambda connection, *_: connection.reset())
     sa.event.listen(engine, "handle_error", failover.leave_reader if read_only else failover.leave)
     _limit_transactions(engine, limits | ({"transaction_read_only": "on"} if read_only else {}))
     if own:

@@ -180,9 +180,7 @@ def engines(url: str, check: Callable[[], None] = lambda: None) -> tuple[sa.Engi
 
     `check` is called before a file is opened, and may raise `Unavailable`.
     """
-    # No reset on return: what uses it ends its transactions.
-    one = {"poolclass": sa.pool.StaticPool, "pool_reset_on_return": None}
-    writer = _engine(url, check, "rwc", "BEGIN IMMEDIATE", _WRITER, **one)
+    writer = _engine(url, check, "rwc", "BEGIN IMMEDIATE", _WRITER, poolclass=sa.pool.StaticPool)
     # A reader that is opened later makes no file in the place of one that is gone.
     return writer, _engine(url, check, "rw", "BEGIN", _READER, pool_size=8, max_overflow=0)
 
