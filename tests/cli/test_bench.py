@@ -66,6 +66,9 @@ FIGURES: dict[str, set[str]] = {
     "deliver": {"deliveries_per_s"} | costs("delivery"),
     "lifecycle": {"jobs_per_s"} | QUANTILES | costs("job"),
     "latency": QUANTILES | costs("delivery"),
+    "saturation": {"accepted_per_s", "delivered_per_s"}
+    | {f"accepted_to_delivered_{quantile}" for quantile in QUANTILES}
+    | costs("delivery"),
     "isolation": QUANTILES,
     "poll": {"idle_percent_of_a_core"} | polled("by_1") | polled("by_20"),
     "claims": {
@@ -87,6 +90,7 @@ LIMITS = {
     "deliver": {"bare aiohttp", "one shared httpx.AsyncClient"},
     "lifecycle": {"bare Starlette and aiohttp"},
     "latency": {"bare relay"},
+    "saturation": {"bare relay"},
     "isolation": {"without the slow ones"},
     "poll": {"bare aiohttp", "one by one", "an empty database"},
     "claims": {"few rows due tomorrow"},

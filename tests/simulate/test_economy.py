@@ -6,7 +6,8 @@ import pytest
 
 from tests.simulate.economy import MIX, Scenario, log_normal, run
 
-pytestmark = pytest.mark.proof
+#: Thousands of whole jobs each: a minute on a quiet machine.
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(400)]
 ONE = {"m60": log_normal(60)}
 
 
