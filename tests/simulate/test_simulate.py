@@ -29,7 +29,7 @@ FIRST_SEEDS = {
     "claims are handed over without a grace": 5,
     "a start takes nothing back": 4,
     "nobody takes claims back": 3,
-    "a lookup right after a crash counts": 324,
+    "a lookup right after a crash counts": 180,
     "the account's limit is not looked at": 1,
     "a held account is submitted to": 72,
     "a start is ignored": 3,
