@@ -4,8 +4,8 @@ For a short statement, an execution by SQLAlchemy costs ten times what SQLite ne
 context, a result, and the metadata of the result. Here a statement costs its parameters and rows.
 Hot paths use these classes, anything else executes as usual.
 
-On PostgreSQL the statements of a unit of work are pipelined: one whose result nobody reads (`send`)
-travels with the next, and its error is raised by a later statement or by the commit.
+On PostgreSQL the statements of a unit of work are pipelined: `send` does not wait for a result. The
+error of such a statement is raised by a later one or by the commit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DIALECTS: Mapping[str, sa.Dialect] = {
 
 
 def send(tx: sa.Connection, text: str, parameters: Sequence[Any]) -> None:
-    """Run a statement whose result nobody reads. Raises the errors of SQLAlchemy."""
+    """Run a statement without waiting for its result. Raises the errors of SQLAlchemy."""
     _execute(tx, text, parameters)
 
 
@@ -84,7 +84,7 @@ class Statement:
         return cast("list[RowT]", [dict(zip(names, row, strict=True)) for row in found])
 
     def send(self, tx: sa.Connection, values: Mapping[str, Any]) -> None:
-        """Run it; nobody reads its result."""
+        """Run it without waiting for its result."""
         send(tx, *self._of(tx).bound(values))
 
     def _of(self, tx: sa.Connection) -> _Compiled:

@@ -91,7 +91,7 @@ def engine_of(
     """Return an engine of up to so many connections.
 
     With `timeouts`, statements and transactions may take seconds. With `pipelined`, a statement
-    whose result nobody reads takes no round trip of its own. Raises `ConfigError` without the
+    whose result is not needed takes no round trip of its own. Raises `ConfigError` without the
     driver.
     """
     parsed = url_of(url)
