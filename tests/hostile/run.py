@@ -28,7 +28,8 @@ from tests.hostile.operations import Known, draw
 from tests.hostile.peers import hostile
 
 _CLIENTS = 16
-#: Documents of a kind that are sent at once, and seconds to wait for their answers.
+#: Dense documents of a kind that are sent at once (0.4 s of the service's CPU each), and seconds
+#: to wait for their answers.
 _DENSE_AT_ONCE = 8
 _PATIENCE = 120
 #: Growth of memory between the end of a quarter and of the next but one.
@@ -114,8 +115,8 @@ def service(folder: Path, peer: str) -> Replica:
     return Replica(folder, simulated(peer, accounts), PROGRAM)
 
 
-async def run(inputs: int, seed: int) -> Result:
-    """Send hostile input to a new service."""
+async def run(inputs: int, seed: int, *, dense_at_once: int = _DENSE_AT_ONCE) -> Result:
+    """Send hostile input to a new service, dense documents of each kind first."""
     result, started = Result(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="hostile-") as name:
         folder = Path(name)
@@ -128,7 +129,7 @@ async def run(inputs: int, seed: int) -> Result:
             await replica.start(ORCHESTRATOR_API_RATE_LIMIT="0")
             try:
                 await replica.ready(http)
-                await _dense(http, replica.port)
+                await _dense(http, replica.port, dense_at_once)
                 await _quarters(replica, known, result, inputs, seed)
             finally:
                 code = await replica.stop(signal.SIGTERM)
@@ -144,7 +145,7 @@ def _client() -> httpx.AsyncClient:
     return httpx.AsyncClient(trust_env=False, timeout=_PATIENCE)
 
 
-async def _dense(http: httpx.AsyncClient, port: int) -> None:
+async def _dense(http: httpx.AsyncClient, port: int, at_once: int) -> None:
     """Send the documents that take the most memory, before memory is compared.
 
     Python keeps the arenas that its small objects once filled: a rare peak would look like a leak.
@@ -153,7 +154,7 @@ async def _dense(http: httpx.AsyncClient, port: int) -> None:
     for kind in DENSE:
         body = dense_job(kind).replace(b'"main"', b'"kling"', 1)
         await asyncio.gather(
-            *(http.post(url, content=body, headers=headers) for _ in range(_DENSE_AT_ONCE))
+            *(http.post(url, content=body, headers=headers) for _ in range(at_once))
         )
 
 

@@ -23,7 +23,8 @@ def test_the_same_seed_draws_the_same_input() -> None:
 
 @pytest.mark.proof
 async def test_hostile_input_is_never_answered_with_a_500() -> None:
-    result = await run(1600, seed=3)
+    # Memory is compared by the long run alone, so one document of a kind is enough.
+    result = await run(1600, seed=3, dense_at_once=1)
     assert result.faults == []
     assert not result.logged
     operations = " ".join(result.statuses)
