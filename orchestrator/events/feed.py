@@ -28,6 +28,7 @@ from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.ids import earliest
 from orchestrator.foundation.logs import traceback_of
 from orchestrator.foundation.timeouts import Timeouts
+from orchestrator.foundation.wait_queue import WaitQueue
 
 log = structlog.get_logger()
 
@@ -56,7 +57,8 @@ class EventFeed:
         self._watermark = Watermark()
         self._end = Cursor(0, "")
         self._recent = _RecentEvents(0)
-        self._woken, self._news, self._over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._woken, self._over = asyncio.Event(), asyncio.Event()
+        self._waiting = WaitQueue()
         #: What the streams of one API key may hold of older events: so many batches.
         self.turns = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(_TURNS))
         self._closed = asyncio.Event()
@@ -103,7 +105,7 @@ class EventFeed:
         if self._end.position <= position and not self._over.is_set():
             with contextlib.suppress(TimeoutError):
                 async with self._timeouts.within(seconds):
-                    await self._news.wait()
+                    await self._waiting.wait()
 
     def wake(self) -> None:
         """Poll soon: an event was committed."""
@@ -128,7 +130,7 @@ class EventFeed:
             if self.closed:
                 raise Unavailable("the service is shutting down", retry_after=1)
             if self._loop is None:
-                self._over, self._news = asyncio.Event(), asyncio.Event()
+                self._over = asyncio.Event()
                 await self._find_end()
                 self._loop = asyncio.create_task(self._run(), name="event feed")
 
@@ -137,7 +139,7 @@ class EventFeed:
             self._loop.cancel()
             self._loop = None
         self._over.set()
-        self._news.set()
+        self._waiting.wake()
 
     async def _find_end(self) -> None:
         """Wait until the low watermark is known, and find the end of the log."""
@@ -183,8 +185,7 @@ class EventFeed:
         if batch.rows:
             self._recent.add(batch.rows)
             self._end = Cursor(batch.rows[-1]["position"], batch.rows[-1]["id"])
-            self._news.set()
-            self._news = asyncio.Event()
+            self._waiting.wake()
         return batch.more
 
 

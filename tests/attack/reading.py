@@ -102,8 +102,7 @@ async def unread_streams(arena: Arena, report: Report) -> None:
     ids = await _dense_jobs(arena, 6)
     wires: list[Wire] = []
     try:
-        # A thousand requests at once: what others wait for them depends on the machine.
-        async with arena.observed(memory=300, latency=5.0):
+        async with arena.observed(memory=300, latency=3.0):
             request = head("GET", "/v1/events/stream?types=job.*", key=key)
             for _ in range(1000):
                 with contextlib.suppress(OSError):

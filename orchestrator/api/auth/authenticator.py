@@ -8,6 +8,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import structlog
 from starlette.requests import Request
@@ -23,6 +24,7 @@ from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.in_process import CALLER, SHARED
 from orchestrator.foundation.masking import OPERATOR_PREFIX
 from orchestrator.foundation.settings import Settings
+from orchestrator.foundation.shared_tasks import SharedTasks
 from orchestrator.foundation.signing.secret_keys import Keys, Ticket
 
 log = structlog.get_logger()
@@ -58,6 +60,14 @@ class _CachedKey:
     expires_at: datetime | None
 
 
+class _Credential(NamedTuple):
+    """By what a request was admitted: a bearer secret, a ticket's caller, or a key's id."""
+
+    secret: str
+    ticket: str | None
+    acting: str | None
+
+
 @dataclass(kw_only=True)
 class Authenticator:
     """Authenticates requests by their bearer key, and applies the key's rate limit."""
@@ -77,6 +87,8 @@ class Authenticator:
         self._limiter = RateLimiter(self.clock)
         self.tickets = StreamTickets(keys=self.keys, clock=self.clock, rng=self.rng)
         self._forgot = asyncio.Event()
+        #: The checks of credentials of open streams.
+        self._checks = SharedTasks[_Credential]()
 
     async def authenticate(self, request: Request) -> Caller:
         """Return the caller, and count the request; `rate_limit_headers` has what is left.
@@ -129,7 +141,7 @@ class Authenticator:
         """
         ticket = self.tickets.redeem(text)
         request.scope[_TICKET] = ticket
-        if not await self._is_valid(request):
+        if not await self._is_valid(_credential(request)):
             raise Refusal("unauthorized", "the key of this ticket is not valid")
         caller = Caller(ticket.caller, Scope.READ)
         self._count(request, caller)
@@ -149,8 +161,14 @@ class Authenticator:
             raise Refusal("rate_limited", detail)
 
     async def wait_until_invalid(self, request: Request) -> None:
-        """Return when the key of a request is no longer valid: at once if it was revoked here."""
-        while await self._is_valid(request):
+        """Return when the key of a request is no longer valid: at once if it was revoked here.
+
+        A thousand streams of one key look at it as often as one.
+        """
+        await self._checks.wait(_credential(request), self._until_invalid)
+
+    async def _until_invalid(self, credential: _Credential) -> None:
+        while await self._is_valid(credential):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CACHED):
                     await self._forgot.wait()
@@ -160,14 +178,13 @@ class Authenticator:
 
         A long poll reveals nothing to a key that was revoked while it waited.
         """
-        if not await self._is_valid(request):
+        if not await self._is_valid(_credential(request)):
             request.scope.pop(_QUOTA, None)
             raise Refusal("unauthorized", "the key was revoked, or has expired")
 
-    async def _is_valid(self, request: Request) -> bool:
-        """Return whether the key of a request that was admitted is valid still."""
-        secret, ticket = _bearer(request), ticket_of(request)
-        acting = request.scope.get(CALLER)
+    async def _is_valid(self, credential: _Credential) -> bool:
+        """Return whether the credential of a request that was admitted is valid still."""
+        secret, ticket, acting = credential
         # An operator pass is valid for a minute, and for requests begun in it.
         if secret.startswith(OPERATOR_PREFIX) and ticket is None:
             return True
@@ -175,7 +192,7 @@ class Authenticator:
             if acting is not None:
                 return await self.caller(acting) is not None
             if ticket is not None:
-                return await self._is_caller(ticket.caller)
+                return await self._is_caller(ticket)
             return await self._find(secret) is not None
         except Unavailable:
             # A short outage of the database ends no stream.
@@ -251,6 +268,13 @@ def ticket_of(request: Request) -> Ticket | None:
 
 def _bootstrap_id(digest: str) -> str:
     return f"bootstrap_{digest[:12]}"
+
+
+def _credential(request: Request) -> _Credential:
+    """Return the credential of a request that was admitted."""
+    ticket = ticket_of(request)
+    acting = request.scope.get(CALLER)
+    return _Credential(_bearer(request), ticket and ticket.caller, acting)
 
 
 def _bearer(request: Request) -> str:
