@@ -109,13 +109,23 @@ class BulkSelect:
 
     def __call__(self, tx: sa.Connection, values: Sequence[Any]) -> list[list[Any]]:
         """Return the rows, each a list in the order of its columns, 64 values at a time."""
-        chunks = [values[start : start + _MAX_ROWS] for start in range(0, len(values), _MAX_ROWS)]
-        return [row for chunk in chunks for row in self._statement(tx, {"values": chunk})]
+        return [
+            row for chunk in _chunks(values) for row in self._statement(tx, {"values": chunk})
+        ]
+
+    def ask(self, tx: sa.Connection, values: Sequence[Any]) -> Callable[[], list[list[Any]]]:
+        """Return a function that returns the rows, to be called once: see `statements.ask`."""
+        answers = [self._statement.ask(tx, {"values": chunk}) for chunk in _chunks(values)]
+        return lambda: [row for answer in answers for row in answer()]
 
     def send(self, tx: sa.Connection, values: Sequence[Any]) -> None:
         """Run it for its locks alone."""
-        for start in range(0, len(values), _MAX_ROWS):
-            self._statement.send(tx, {"values": values[start : start + _MAX_ROWS]})
+        for chunk in _chunks(values):
+            self._statement.send(tx, {"values": chunk})
+
+
+def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    return (values[start : start + _MAX_ROWS] for start in range(0, len(values), _MAX_ROWS))
 
 
 def one_of(column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:

@@ -4,8 +4,8 @@ For a short statement, an execution by SQLAlchemy costs ten times what SQLite ne
 context, a result, and the metadata of the result. Here a statement costs its parameters and rows.
 Hot paths use these classes, anything else executes as usual.
 
-On PostgreSQL the statements of a unit of work are pipelined: `send` does not wait for a result. The
-error of such a statement is raised by a later one or by the commit.
+On PostgreSQL the statements of a unit of work are pipelined: `send` does not wait for a result, and
+`ask` not yet. The error of such a statement is raised by a later one or by the commit.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn, TypeVar, cast
 
 import sqlalchemy as sa
@@ -35,7 +36,25 @@ def send(tx: sa.Connection, text: str, parameters: Sequence[Any]) -> None:
 
 def read(tx: sa.Connection, text: str, parameters: Sequence[Any]) -> list[Sequence[Any]]:
     """Run a statement and return its rows. Raises the errors of SQLAlchemy."""
-    cursor = _execute(tx, text, parameters)
+    return _fetched(tx, _execute(tx, text, parameters), text, parameters)
+
+
+def ask(
+    tx: sa.Connection, text: str, parameters: Sequence[Any]
+) -> Callable[[], list[Sequence[Any]]]:
+    """Return a function that returns the rows of a statement, to be called once.
+
+    On PostgreSQL the statement is sent now: what is asked for one after the other comes with one
+    round trip. On SQLite, which has none, it runs when the function is called.
+    """
+    if tx.dialect.name != "postgresql":
+        return partial(read, tx, text, parameters)
+    return partial(_fetched, tx, _execute(tx, text, parameters), text, parameters)
+
+
+def _fetched(
+    tx: sa.Connection, cursor: Any, text: str, parameters: Sequence[Any]
+) -> list[Sequence[Any]]:
     try:
         return cast("list[Sequence[Any]]", cursor.fetchall())
     except Exception as error:
@@ -76,6 +95,14 @@ class Statement:
         """Return the rows, each a list in the order of its columns."""
         compiled = self._of(tx)
         return compiled.results(read(tx, *compiled.bound(values)))
+
+    def ask(
+        self, tx: sa.Connection, values: Mapping[str, Any]
+    ) -> Callable[[], list[list[Any]]]:
+        """Return a function that returns the rows, to be called once: see `ask`."""
+        compiled = self._of(tx)
+        answer = ask(tx, *compiled.bound(values))
+        return lambda: compiled.results(answer())
 
     def rows(self, tx: sa.Connection, kind: type[RowT], values: Mapping[str, Any]) -> list[RowT]:
         """Return the rows, each a mapping of the type `kind`."""

@@ -194,10 +194,13 @@ class Receiver:
         now = self.clock.now()
         accounts = {push.row["account"] for push in pushes}
         silent = [push.row["job_id"] for push in pushes if push.poll]
+        job_ids = {push.row["job_id"] for push in pushes}
         if silent:
-            self.ledger.lock(tx, [push.row["job_id"] for push in pushes])
+            self.ledger.lock(tx, job_ids)
         reports = [push.report for push in pushes if push.report]
-        applied = iter(self.ledger.apply(tx, reports, accounts))
+        asked = self.ledger.ask(tx, reports, accounts) if reports else None
+        stored = receive_storage.ask(tx, job_ids)
+        applied = iter(self.ledger.apply(tx, reports, accounts, asked))
         results = [next(applied) if push.report else None for push in pushes]
         rows: list[PushRow] = []
         new_ids = self.ids.many("psh", len(pushes))
@@ -213,7 +216,7 @@ class Receiver:
         lock_accounts(tx, accounts)
         _COUNT(tx, counts)
         _COUNT_REFUSED(tx, _refused(pushes, now))
-        receive_storage.store(tx, rows)
+        receive_storage.store(tx, rows, stored)
         if silent:
             self.ledger.poll_soon(tx, silent, now)
         return results

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -19,9 +20,18 @@ MAX_STORED = 100
 MAX_STORED_BYTES = 4 << 20
 
 
-def store(tx: Tx, rows: Sequence[PushRow]) -> None:
+#: Returns the job, the key and the size of each push that is stored.
+Stored = Callable[[], list[list[Any]]]
+
+
+def ask(tx: Tx, job_ids: Collection[str]) -> Stored:
+    """Ask for the stored pushes of jobs, which the unit of work has locked: see `statements.ask`."""
+    return _STORED.ask(tx, sorted(job_ids))
+
+
+def store(tx: Tx, rows: Sequence[PushRow], stored: Stored) -> None:
     """Unit of work: store pushes within the limits of their jobs, and count copies."""
-    _STORE(tx, _merge_copies(_within_limits(tx, rows)))
+    _STORE(tx, _merge_copies(_within_limits(rows, stored)))
 
 
 def is_rejected(row: PushRow) -> bool:
@@ -29,10 +39,10 @@ def is_rejected(row: PushRow) -> bool:
     return row["outcome"].startswith("rejected")
 
 
-def _within_limits(tx: Tx, rows: Sequence[PushRow]) -> list[PushRow]:
+def _within_limits(rows: Sequence[PushRow], answer: Stored) -> list[PushRow]:
     """Return the rows to store. Beyond a job's limits, one row without a body counts the others."""
     stored: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for job_id, key, size in _STORED(tx, list({row["job_id"] for row in rows})):
+    for job_id, key, size in answer():
         stored[job_id][key] = size
     kept = []
     for row in rows:

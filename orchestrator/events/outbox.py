@@ -5,7 +5,7 @@ https://microservices.io/patterns/data/transactional-outbox.html
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypedDict
 
@@ -52,14 +52,21 @@ class NewEvent(NamedTuple):
     id: str | None = None
 
 
-def publish(tx: Tx, ids: Ids, new: Sequence[NewEvent], now: datetime) -> list[str]:
+def publish(
+    tx: Tx,
+    ids: Ids,
+    new: Sequence[NewEvent],
+    now: datetime,
+    asked: Callable[[], Subscriptions] | None = None,
+) -> list[str]:
     """Write the events, and one delivery per event and matching subscriber. Return the event ids.
 
-    Call it in the transaction that makes the events true.
+    Call it in the transaction that makes the events true. `asked` returns the subscriptions, if
+    this transaction has asked for them.
     """
     if not new:
         return []
-    subscriptions = current(tx)
+    subscriptions = asked() if asked else current(tx)
     events: list[dict[str, Any]] = []
     targets: list[tuple[str, str, str]] = []
     for item, new_id in zip(new, ids.many("evt", len(new)), strict=True):

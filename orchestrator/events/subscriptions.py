@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -114,11 +114,22 @@ def _filters(groups: Iterable[_Group]) -> Iterator[Filter]:
 
 def current(tx: Tx) -> Subscriptions:
     """Return the subscriptions as this transaction sees them. One statement."""
-    global _known
+    return ask(tx)()
+
+
+def ask(tx: Tx) -> Callable[[], Subscriptions]:
+    """Return a function that returns `current`, to be called once: see `statements.ask`."""
     known = _known
-    rows = _CHANGED(tx, [*known] or [""])
+    return partial(_answered, known, _CHANGED.ask(tx, [*known] or [""]))
+
+
+def _answered(
+    known: Mapping[str, Subscriptions], answer: Callable[[], list[list[Any]]]
+) -> Subscriptions:
+    global _known
+    rows = answer()
     token = next((row[0] for row in rows if row[1] is None), None)
-    if token in known:
+    if token is not None and token in known:
         return known[token]
     subscriptions = Subscriptions(row[1:] for row in rows if row[1] is not None)
     if token is not None:

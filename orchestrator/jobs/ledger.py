@@ -8,7 +8,7 @@ hundred reports cost the statements of one.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, cast
@@ -19,13 +19,16 @@ from orchestrator.database.bulk import BulkSelect, bulk_update, one_of
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import event, job, trace
 from orchestrator.database.tables.rows import JobRow, fetch
+from orchestrator.events import subscriptions
 from orchestrator.events.outbox import NewEvent, publish
+from orchestrator.events.subscriptions import Subscriptions
 from orchestrator.foundation.clock import Clock, after
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.settings.accounts import Poll
 from orchestrator.foundation.states import AT_VENDOR, EventType, JobState, Source
 from orchestrator.jobs import push_health
 from orchestrator.jobs.learning import Learning
+from orchestrator.jobs.push_health import PushHealth
 from orchestrator.jobs.query_schedule import QueryColumns, next_query
 from orchestrator.jobs.transition import JobChanges, ReportEvent, ReportOutcome, decide
 from orchestrator.schemas.jobs import job_json
@@ -73,6 +76,19 @@ class _Queried(QueryColumns):
 
     id: str
     account: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a transaction has asked for, to apply reports: see `statements.ask`.
+
+    `accounts` are those whose push health was asked for.
+    """
+
+    jobs: Callable[[], list[list[Any]]]
+    accounts: Collection[str]
+    health: Callable[[], dict[str, PushHealth]]
+    subscriptions: Callable[[], Subscriptions]
 
 
 @dataclass(slots=True)
@@ -169,8 +185,20 @@ class Ledger:
 
     # -- reports
 
-    def apply(
+    def ask(
         self, tx: Tx, reports: Sequence[ReportEvent], accounts: Collection[str] = ()
+    ) -> Asked:
+        """Lock the jobs of reports, and ask for what `apply` needs of them and of `accounts`."""
+        jobs = _FIND.ask(tx, sorted({report.job_id for report in reports}))
+        health = push_health.ask(tx, accounts)
+        return Asked(jobs, accounts, health, subscriptions.ask(tx))
+
+    def apply(
+        self,
+        tx: Tx,
+        reports: Sequence[ReportEvent],
+        accounts: Collection[str] = (),
+        asked: Asked | None = None,
     ) -> list[ApplyResult]:
         """Apply reports in order, as far as rank allows, and publish an event for every move.
 
@@ -179,10 +207,12 @@ class Ledger:
         now = self._clock.now()
         if not reports:
             return []
-        found = _FIND(tx, sorted({report.job_id for report in reports}))
+        asked = asked or self.ask(tx, reports, accounts)
+        found = asked.jobs()
         rows = {row[0]: cast(JobRow, dict(zip(_COLUMNS, row, strict=True))) for row in found}
         before = {job_id: row["version"] for job_id, row in rows.items()}
-        health = push_health.load_states(tx, {row["account"] for row in rows.values()})
+        others = {row["account"] for row in rows.values()}.difference(asked.accounts)
+        health = asked.health() | push_health.ask(tx, others)()
         degraded = frozenset(account for account, state in health.items() if state["degraded"])
         batch = _ApplyBatch(now, rows, self._used_ids(tx, rows, reports), degraded)
         results = [self._apply(batch, report) for report in reports]
@@ -192,7 +222,7 @@ class Ledger:
         notices = push_health.track(
             tx, health, self._vendors, learned, reports, moves, accounts, now
         )
-        publish(tx, self._ids, batch.events + notices, now)
+        publish(tx, self._ids, batch.events + notices, now, asked.subscriptions)
         return results
 
     def _apply(self, batch: _ApplyBatch, report: ReportEvent) -> ApplyResult:

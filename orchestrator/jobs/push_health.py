@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypedDict, cast
 
@@ -38,12 +38,11 @@ class PushHealth(TypedDict):
     pushes_missed: int
 
 
-def load_states(tx: Tx, accounts: Iterable[str]) -> dict[str, PushHealth]:
-    """Return the push health of accounts, by name."""
-    columns = PushHealth.__annotations__
-    return {
-        row[0]: cast(PushHealth, dict(zip(columns, row, strict=True)))
-        for row in _STATES(tx, sorted(accounts))
+def ask(tx: Tx, accounts: Iterable[str]) -> Callable[[], dict[str, PushHealth]]:
+    """Return a function that returns the push health of accounts: see `statements.ask`."""
+    answer, columns = _STATES.ask(tx, sorted(accounts)), PushHealth.__annotations__
+    return lambda: {
+        row[0]: cast(PushHealth, dict(zip(columns, row, strict=True))) for row in answer()
     }
 
 
