@@ -32,6 +32,7 @@ from orchestrator.egress.broker_loop import BrokerLoop
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.egress.late_transport import LateTransport
 from orchestrator.engine.deliver_publishers import PublisherPool
+from orchestrator.engine.first_claims import FirstClaims
 from orchestrator.engine.lifecycle import running
 from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.push_pacing import PushPacing
@@ -87,6 +88,7 @@ def build(
     vendors = {name: bind_vendor(account, clock) for name, account in settings.accounts.items()}
     learning = Learning(store, vendors, clock, plans=settings.role != "api")
     feed = EventFeed(store, clock, timedelta(days=settings.retention_days))
+    notifier = Notifier(store, feed, vendors, metrics, clock, learning)
     return Runtime(
         settings=settings,
         clock=clock,
@@ -106,8 +108,9 @@ def build(
         share_links=ShareLinks(keys, settings.base_url, settings.dashboard),
         metrics=metrics,
         feed=feed,
-        notifier=Notifier(store, feed, vendors, metrics, clock, learning),
+        notifier=notifier,
         push_pacing=PushPacing(),
+        first_claims=FirstClaims(notifier, store),
         pulse=Pulse(clock),
         waiting_slots=Admission(rng, Limit(MAX_WAITING), Limit(settings.waiting_per_key)),
         bodies=_body_admission(rng, settings.submissions_per_key),

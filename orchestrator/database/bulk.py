@@ -109,9 +109,7 @@ class BulkSelect:
 
     def __call__(self, tx: sa.Connection, values: Sequence[Any]) -> list[list[Any]]:
         """Return the rows, each a list in the order of its columns, 64 values at a time."""
-        return [
-            row for chunk in _chunks(values) for row in self._statement(tx, {"values": chunk})
-        ]
+        return [row for chunk in _chunks(values) for row in self._statement(tx, {"values": chunk})]
 
     def ask(self, tx: sa.Connection, values: Sequence[Any]) -> Callable[[], list[list[Any]]]:
         """Return a function that returns the rows, to be called once: see `statements.ask`."""

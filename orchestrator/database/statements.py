@@ -96,9 +96,7 @@ class Statement:
         compiled = self._of(tx)
         return compiled.results(read(tx, *compiled.bound(values)))
 
-    def ask(
-        self, tx: sa.Connection, values: Mapping[str, Any]
-    ) -> Callable[[], list[list[Any]]]:
+    def ask(self, tx: sa.Connection, values: Mapping[str, Any]) -> Callable[[], list[list[Any]]]:
         """Return a function that returns the rows, to be called once: see `ask`."""
         compiled = self._of(tx)
         answer = ask(tx, *compiled.bound(values))

@@ -24,6 +24,7 @@ from orchestrator.engine.deliver_messages import MessageBuilder
 from orchestrator.engine.deliver_publishers import PublisherPool
 from orchestrator.engine.deliver_results import Attempted, BatchCompleter, record
 from orchestrator.engine.deliver_scheduler import ClaimedDelivery, DeliveryScheduler
+from orchestrator.engine.first_claims import FirstClaims
 from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.push_pacing import PushPacing
 from orchestrator.engine.worker import Claimed, record_with_retry
@@ -76,17 +77,20 @@ class Deliverer:
     notifier: Notifier
     share_links: ShareLinks
     push_pacing: PushPacing
+    first_claims: FirstClaims
 
     def __post_init__(self) -> None:
         self.scheduler = DeliveryScheduler(self.clock, self.rng, self.settings.delivery.policy)
+        self.first_claims.scheduler = self.scheduler
         self._completer = BatchCompleter()
         self._messages = MessageBuilder(self.keys, self.clock, self.share_links)
         self._save = self.store.batched(self._record)
 
     async def take(self, room: int) -> Claimed[ClaimedDelivery]:
         """Claim the oldest due deliveries of every lane that has a free slot."""
-        claims = await self.store.claim(self._claim, room)
-        self.scheduler.begin(claims)
+        async with self.first_claims.claiming:
+            claims = await self.store.claim(self._claim, room)
+            self.scheduler.begin(claims)
         if claims and not claims[-1].row["tries"]:
             behind = self.clock.now() - made_at(claims[-1].row["id"])
             is_all = not (claims.more or claims.full)

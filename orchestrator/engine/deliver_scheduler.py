@@ -86,6 +86,11 @@ class Lane:
         return self.given == share < self.free
 
     @property
+    def lease(self) -> float:
+        """The seconds of a claim: longer than an attempt takes."""
+        return self.policy.deadline + LEASE_MARGIN
+
+    @property
     def full(self) -> bool:
         """True if its slots or its rate limit kept it from giving more."""
         return not self.resting and (self.free <= 0 or 0 < self.quantum == self.given)
@@ -149,11 +154,10 @@ class DeliveryScheduler:
         self, tx: Tx, names: list[str], room: int, now: datetime, by: int
     ) -> Claimed[ClaimedDelivery]:
         """Claim from these lanes. Those that it does not get to come first in the next look."""
-        lanes = self._lanes(tx, names, now)
+        lanes = self.lanes(tx, names, now)
         # A lane that is alone may use all its slots at once; among others, a share of them.
         share = max(queue.QUANTUM, room // len(names))
-        deadlines = [lane.policy.deadline for lane in lanes.values()]
-        lease = max(deadlines, default=0.0) + LEASE_MARGIN
+        lease = max((lane.lease for lane in lanes.values()), default=LEASE_MARGIN)
         rows = self._take(tx, lanes, share, room, now, lease, by)
         for row in rows:
             lanes[row["subscriber_id"]].given += 1
@@ -182,12 +186,12 @@ class DeliveryScheduler:
         rows = queue.take_deliveries(tx, forced, now, lease, room, by, forced=True, ordered=ordered)
         for lane in lanes.values():
             if not lane.resting:
-                lane.quantum = self._within_rate(lane.subscriber, min(lane.free, share), now)
+                lane.quantum = self.within_rate(lane.subscriber, min(lane.free, share), now)
         quanta = {name: lane.quantum for name, lane in lanes.items() if lane.quantum > 0}
         room -= len(rows)
         return rows + queue.take_deliveries(tx, quanta, now, lease, room, by, ordered=ordered)
 
-    def _lanes(self, tx: Tx, names: list[str], now: datetime) -> dict[str, Lane]:
+    def lanes(self, tx: Tx, names: Sequence[str], now: datetime) -> dict[str, Lane]:
         """Return the lanes of subscribers that exist, in the order of `names`."""
         found = {row["id"]: row for row in _SUBSCRIBERS.rows(tx, SubscriberRow, {"lanes": names})}
         if deleted := set(names) - set(found):
@@ -204,7 +208,7 @@ class DeliveryScheduler:
             if (row := found.get(name)) is not None
         }
 
-    def _within_rate(self, to: SubscriberRow, wanted: int, now: datetime) -> int:
+    def within_rate(self, to: SubscriberRow, wanted: int, now: datetime) -> int:
         """Take up to `wanted` tokens from the subscriber's bucket; return how many."""
         rate = to["rate_limit"]
         if rate is None or wanted <= 0:

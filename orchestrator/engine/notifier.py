@@ -80,10 +80,13 @@ class Notifier:
 
         If this process has no room for it, the other processes on the database are notified.
         """
-        worker = self.workers.get(stage)
         if stage == "deliver":
             # Deliveries are due because an event was committed, or may have been.
             self._feed.wake()
+        self._wake(stage)
+
+    def _wake(self, stage: str) -> None:
+        worker = self.workers.get(stage)
         if worker is not None:
             worker.wake()
         if worker is None or not worker.has_room:
@@ -99,8 +102,11 @@ class Notifier:
         if stage in self.workers:
             self.workers[stage].make_room()
 
-    def announce(self, results: Sequence[ApplyResult]) -> None:
-        """Wake the waiters that committed results concern; log and count the results."""
+    def announce(self, results: Sequence[ApplyResult], *, are_claimed: bool = False) -> None:
+        """Wake the waiters that committed results concern; log and count the results.
+
+        `are_claimed`: so are the deliveries that they made due.
+        """
         for result in results:
             row = result.job
             if row is None:
@@ -108,7 +114,9 @@ class Notifier:
             _log(result, row)
             self.job_waiters.wake(row["id"])
             if result.moved or result.outcome is ReportOutcome.STUCK:
-                self.wake("deliver")
+                self._feed.wake()
+                if not are_claimed:
+                    self._wake("deliver")
             if result.moved and row["state"] in FINAL:
                 vendor = self._vendors.get(row["account"])
                 self._learning.ended(row)

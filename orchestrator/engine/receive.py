@@ -8,6 +8,7 @@ vendor's.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 from collections import Counter
@@ -23,6 +24,7 @@ from orchestrator.database.store import Store, Tx
 from orchestrator.database.tables import account_state
 from orchestrator.database.tables.rows import PushRow
 from orchestrator.engine import receive_storage
+from orchestrator.engine.first_claims import FirstClaim, FirstClaims
 from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.push_pacing import PushPacing
 from orchestrator.engine.receive_storage import is_rejected
@@ -65,6 +67,8 @@ class ReceivedPush(NamedTuple):
     report: ReportEvent | None
     poll: bool = False
     fault: SignatureFault | None = None
+    #: Claims the deliveries of its unit of work.
+    first: FirstClaim | None = None
 
 
 @dataclass(kw_only=True)
@@ -81,6 +85,7 @@ class Receiver:
     metrics: Metrics
     notifier: Notifier
     push_pacing: PushPacing
+    first_claims: FirstClaims
 
     def __post_init__(self) -> None:
         self._save = self.store.batched(self._record)
@@ -164,15 +169,27 @@ class Receiver:
         }
 
     async def _accept(self, received: ReceivedPush) -> None:
-        applied = await self._save(received)
+        if self.first_claims.possible:
+            # A task, that goes on if the sender leaves: what it claimed is to be worked on.
+            applied, are_claimed = await asyncio.shield(
+                asyncio.create_task(self._save_and_claim(received))
+            )
+        else:
+            applied, are_claimed = await self._save(received), False
         result = _RESULTS.get(applied.outcome, "accepted") if applied else "malformed"
         self.metrics.pushes(self.vendors[received.row["account"]].name, result).inc()
         if applied is not None:
             if applied.job is not None and not applied.moved:
                 self.learning.pushed_late(applied.job)
-            self.notifier.announce([applied])
+            self.notifier.announce([applied], are_claimed=are_claimed)
         if received.poll:
             self.notifier.wake("poll")
+
+    async def _save_and_claim(self, received: ReceivedPush) -> tuple[ApplyResult | None, bool]:
+        """Save a push, and claim its deliveries; also return whether all of them are claimed."""
+        async with self.first_claims.one() as first:
+            applied = await self._save(received._replace(first=first))
+        return applied, first is not None and first.is_complete
 
     async def _reject(
         self,
@@ -200,7 +217,11 @@ class Receiver:
         reports = [push.report for push in pushes if push.report]
         asked = self.ledger.ask(tx, reports, accounts) if reports else None
         stored = receive_storage.ask(tx, job_ids)
-        applied = iter(self.ledger.apply(tx, reports, accounts, asked))
+        # One at a time: see `FirstClaims`.
+        first = next((push.first for push in pushes if push.first), None)
+        if first:
+            first.reset()
+        applied = iter(self.ledger.apply(tx, reports, accounts, asked, first))
         results = [next(applied) if push.report else None for push in pushes]
         rows: list[PushRow] = []
         new_ids = self.ids.many("psh", len(pushes))

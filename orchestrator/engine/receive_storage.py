@@ -25,7 +25,7 @@ Stored = Callable[[], list[list[Any]]]
 
 
 def ask(tx: Tx, job_ids: Collection[str]) -> Stored:
-    """Ask for the stored pushes of jobs, which the unit of work has locked: see `statements.ask`."""
+    """Ask for the stored pushes of locked jobs: see `statements.ask`."""
     return _STORED.ask(tx, sorted(job_ids))
 
 

@@ -14,6 +14,7 @@ from orchestrator.database.store import Store
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.engine.deliver_publishers import PublisherPool
+from orchestrator.engine.first_claims import FirstClaims
 from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.push_pacing import PushPacing
 from orchestrator.engine.ticker import Pulse
@@ -64,6 +65,7 @@ class Runtime:
     feed: EventFeed
     notifier: Notifier
     push_pacing: PushPacing
+    first_claims: FirstClaims
     pulse: Pulse
     #: Slots for callers that are kept waiting: streams, long polls, `Prefer: wait`.
     waiting_slots: Admission

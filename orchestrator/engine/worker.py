@@ -7,8 +7,9 @@ and a tick wakes every stage once a second.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Generic, Protocol, TypeVar
+import contextlib
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
@@ -63,7 +64,8 @@ class Worker(Generic[WorkT]):
         self._due = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._more = False
-        self._full = False
+        # Nothing is known before the first look.
+        self._full = True
         self._stopping = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
@@ -83,7 +85,18 @@ class Worker(Generic[WorkT]):
     @property
     def has_room(self) -> bool:
         """True if it could take more work now."""
-        return len(self._tasks) < self._limit
+        return self.room > 0
+
+    @property
+    def room(self) -> int:
+        """How much more work it could take now."""
+        return self._limit - len(self._tasks)
+
+    @property
+    def is_idle(self) -> bool:
+        """True if it has room, its last look left no work, and it is about to look for none."""
+        waits = not (self._due.is_set() or self._stopping.is_set())
+        return waits and not (self._more or self._full) and self.has_room
 
     @property
     def busy(self) -> int:
@@ -118,7 +131,7 @@ class Worker(Generic[WorkT]):
                 log.error("stage failed to take work", stage=self.name, exception=trace)
 
     async def _fill(self) -> None:
-        while not self._stopping.is_set() and (room := self._limit - len(self._tasks)) > 0:
+        while not self._stopping.is_set() and (room := self.room) > 0:
             # A slot that becomes free during the claim may have been missed by it.
             self._full = True
             claimed = await self._stage.take(room)
@@ -127,11 +140,27 @@ class Worker(Generic[WorkT]):
                 await self._stage.give_back(claimed)
                 return
             for item in claimed:
-                task = asyncio.create_task(self._do(item))
-                self._tasks.add(task)
-                task.add_done_callback(self._done)
+                self._begin(self._do(item))
             if not (claimed and claimed.more):
                 return
+
+    def begin(self, items: Sequence[WorkT]) -> None:
+        """Do work that was claimed otherwise."""
+        if self._stopping.is_set():
+            self._begin(self._give_back(items))
+            return
+        for item in items:
+            self._begin(self._do(item))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    async def _give_back(self, items: Sequence[WorkT]) -> None:
+        with contextlib.suppress(Unavailable):
+            # Else they are taken back when this process has ended.
+            await self._stage.give_back(items)
 
     async def _do(self, item: WorkT) -> None:
         try:

@@ -52,17 +52,22 @@ class NewEvent(NamedTuple):
     id: str | None = None
 
 
+#: Claims rows of deliveries before they are written, given those of their events.
+Claim = Callable[[Tx, Sequence[dict[str, Any]], Sequence[Mapping[str, Any]], datetime], None]
+
+
 def publish(
     tx: Tx,
     ids: Ids,
     new: Sequence[NewEvent],
     now: datetime,
     asked: Callable[[], Subscriptions] | None = None,
+    claim: Claim | None = None,
 ) -> list[str]:
     """Write the events, and one delivery per event and matching subscriber. Return the event ids.
 
     Call it in the transaction that makes the events true. `asked` returns the subscriptions, if
-    this transaction has asked for them.
+    this transaction has asked for them. `claim` may claim the deliveries.
     """
     if not new:
         return []
@@ -80,17 +85,21 @@ def publish(
              "source": item.source, "body": encode(body), "created_at": now}
         )  # fmt: skip
         targets += [(event_id, to, state) for to, state in _recipients(item, body, subscriptions)]
-    _EVENTS(tx, events)
     pairs = zip(ids.many("dlv", len(targets)), targets, strict=True)
-    _DELIVERIES(tx, [_delivery(delivery_id, *target, now) for delivery_id, target in pairs])
+    deliveries = [_delivery(delivery_id, *target, now) for delivery_id, target in pairs]
+    if claim and deliveries:
+        claim(tx, deliveries, events, now)
+    _EVENTS(tx, events)
+    _DELIVERIES(tx, deliveries)
     return [row["id"] for row in events]
 
 
 # Built once: constructing a statement costs more than executing it.
 _EVENTS = bulk_insert(event, "id", "job_id", "sequence", "type", "source", "body", "created_at")
 _DELIVERIES = bulk_insert(
-    delivery, "id", "event_id", "subscriber_id", "state", "due_at", "lease", "tries", "created_at"
-)
+    delivery, "id", "event_id", "subscriber_id", "state", "due_at", "lease", "claimed_by", "tries",
+    "created_at",
+)  # fmt: skip
 
 
 def _recipients(new: NewEvent, body: Json, subscriptions: Subscriptions) -> list[tuple[str, str]]:
@@ -120,4 +129,5 @@ def _delivery(
         "lease": 0,
         "tries": 0,
         "created_at": now,
+        "claimed_by": None,
     }

@@ -20,7 +20,7 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import event, job, trace
 from orchestrator.database.tables.rows import JobRow, fetch
 from orchestrator.events import subscriptions
-from orchestrator.events.outbox import NewEvent, publish
+from orchestrator.events.outbox import Claim, NewEvent, publish
 from orchestrator.events.subscriptions import Subscriptions
 from orchestrator.foundation.clock import Clock, after
 from orchestrator.foundation.ids import Ids
@@ -185,9 +185,7 @@ class Ledger:
 
     # -- reports
 
-    def ask(
-        self, tx: Tx, reports: Sequence[ReportEvent], accounts: Collection[str] = ()
-    ) -> Asked:
+    def ask(self, tx: Tx, reports: Sequence[ReportEvent], accounts: Collection[str] = ()) -> Asked:
         """Lock the jobs of reports, and ask for what `apply` needs of them and of `accounts`."""
         jobs = _FIND.ask(tx, sorted({report.job_id for report in reports}))
         health = push_health.ask(tx, accounts)
@@ -199,10 +197,12 @@ class Ledger:
         reports: Sequence[ReportEvent],
         accounts: Collection[str] = (),
         asked: Asked | None = None,
+        claim: Claim | None = None,
     ) -> list[ApplyResult]:
         """Apply reports in order, as far as rank allows, and publish an event for every move.
 
         `accounts` are those whose state the caller changes afterwards, in the same transaction.
+        `claim` claims the deliveries of the events.
         """
         now = self._clock.now()
         if not reports:
@@ -222,7 +222,7 @@ class Ledger:
         notices = push_health.track(
             tx, health, self._vendors, learned, reports, moves, accounts, now
         )
-        publish(tx, self._ids, batch.events + notices, now, asked.subscriptions)
+        publish(tx, self._ids, batch.events + notices, now, asked.subscriptions, claim)
         return results
 
     def _apply(self, batch: _ApplyBatch, report: ReportEvent) -> ApplyResult:
