@@ -117,9 +117,9 @@ class Notifier:
                 self._feed.wake()
                 if not are_claimed:
                     self._wake("deliver")
-            if result.moved and row["state"] in FINAL:
+            if result.moved in FINAL:
                 vendor = self._vendors.get(row["account"])
-                self._learning.ended(row)
+                self._learning.ended(row, ours=result.ours)
                 self._metrics.ended(row, pushes=vendor is not None and vendor.pushes)
                 self.make_room("submit")
             if row["due_at"] is not None and row["due_at"] <= self._clock.now():
@@ -140,12 +140,12 @@ def _log(result: ApplyResult, row: JobRow) -> None:
             account=row["account"],
             task=row["vendor_task_id"],
         )
-    if result.moved and row["state"] not in _EXPECTED:
+    if result.moved and result.moved not in _EXPECTED:
         log.warning(
             "job moved",
             job=row["id"],
             account=row["account"],
-            to=row["state"],
+            to=result.moved,
             by=row["resolved_by"],
             why=(row["error"] or {}).get("message"),
         )

@@ -69,16 +69,26 @@ class Stored(NamedTuple):
     degraded: frozenset[str]
 
 
-def add(tx: Tx, tallies: Mapping[LatencyKey, Tally], now: datetime) -> None:
-    """Unit of work: add tallies to what is stored, and delete what is forgotten."""
+#: The values that a unit of work wrote, by key.
+Written = dict[LatencyKey, Mapping[str, object]]
+
+
+def add(tx: Tx, tallies: Mapping[LatencyKey, Tally], now: datetime, written: Written) -> None:
+    """Unit of work: add tallies to what is stored, and delete what is forgotten.
+
+    `written` is empty at first, and kept for when the unit is run again: a row that still has what
+    was written into it was committed, and only the confirmation was lost.
+    """
     tx.execute(sa.delete(table).where(table.c.at < after(now, -_FORGOTTEN)))
     for key, tally in sorted(tallies.items()):
         mine = sa.and_(*(table.c[name] == value for name, value in key._asdict().items()))
         empty = {**key._asdict(), **_values(Tally()), "at": now}
         tx.execute(insert(tx.dialect.name, table).on_conflict_do_nothing(), [empty])
         (row,) = fetch(tx, LatencyRow, sa.select(table).where(mine).with_for_update())
-        values = _values(_sum(row, tally, now)) | {"at": max(now, row["at"])}
-        tx.execute(sa.update(table).where(mine).values(**values))
+        if _is_committed(row, written.get(key)):
+            continue
+        written[key] = values = _values(_sum(row, tally, now))
+        tx.execute(sa.update(table).where(mine).values(**values, at=max(now, row["at"])))
 
 
 def load(tx: Tx, accounts: Sequence[str], now: datetime) -> Stored:
@@ -122,6 +132,10 @@ def _sum(row: LatencyRow, more: Tally, now: datetime) -> Tally:
         return more
     old.add(more, remaining(sum(old.counts), (now - row["at"]).total_seconds()))
     return old
+
+
+def _is_committed(row: LatencyRow, written: Mapping[str, object] | None) -> bool:
+    return written is not None and row.items() >= written.items()
 
 
 def _is_sound(tally: Tally) -> bool:

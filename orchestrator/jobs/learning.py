@@ -15,11 +15,10 @@ from datetime import datetime
 from orchestrator.database.store import Store
 from orchestrator.database.tables.rows import JobRow
 from orchestrator.foundation.clock import Clock
-from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs import latency_store
 from orchestrator.jobs.latency import Latency, observe
-from orchestrator.jobs.latency_store import LatencyKey, Tally
+from orchestrator.jobs.latency_store import LatencyKey, Tally, Written
 from orchestrator.jobs.query_economy import (
     NO_PUSHES,
     RELIABLE,
@@ -86,12 +85,18 @@ class Learning:
         self._clock = clock
         self._plans = plans
         self._tallies: dict[LatencyKey, Tally] = {}
+        #: Tallies of which it is not known that they are stored, and what was written of them.
+        self._unsaved: tuple[dict[LatencyKey, Tally], Written] = ({}, {})
         #: Jobs that count as a lost push. An end that another process found stays one.
         self._found: OrderedDict[str, None] = OrderedDict()
         self.learned = Learned()
 
-    def ended(self, row: JobRow) -> None:
-        """Note a job that a push or a status query has ended."""
+    def ended(self, row: JobRow, *, ours: bool = False) -> None:
+        """Note a job that a push or a status query has ended.
+
+        A verdict that is `ours`, that the vendor lost the task or shows no output, does not tell
+        how long the vendor took, nor whether a push was lost.
+        """
         vendor = self._vendors.get(row["account"])
         since, until = row["submitted_at"], row["finished_at"]
         known = row["state"] in (JobState.SUCCEEDED, JobState.FAILED)
@@ -101,8 +106,10 @@ class Learning:
             return
         tally = self._tally(row)
         after, age = _ended_between(row, since, until)
-        observe(tally.counts, after, age)
         tally.fixed += fixed_queries(vendor.account.poll, age)
+        if ours or (row["error"] and row["error"]["code"] == "output_missing"):
+            return
+        observe(tally.counts, after, age)
         if row["resolved_by"] == Source.PUSH:
             tally.pushed += 1
         elif vendor.pushes and row["account"] not in self.learned.degraded:
@@ -126,14 +133,13 @@ class Learning:
 
     async def run(self) -> None:
         """Store what was learned, and read what all processes know."""
-        tallies, self._tallies = self._tallies, {}
-        try:
-            if tallies:
-                await self._store.write(latency_store.add, tallies, self._clock.now())
-        except Unavailable:
-            for key, tally in tallies.items():
-                self._tallies.setdefault(key, Tally()).add(tally)
-            raise
+        tallies, written = self._unsaved
+        if not tallies:
+            tallies, self._tallies = self._tallies, {}
+            self._unsaved = tallies, written
+        if tallies:
+            await self._store.write(latency_store.add, tallies, self._clock.now(), written)
+            self._unsaved = ({}, {})
         before = self.learned
         if not (tallies or self._store.shared or before.degraded or not before.latencies):
             return

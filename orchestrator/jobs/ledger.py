@@ -36,11 +36,15 @@ from orchestrator.vendors.contract import Vendor
 
 
 class ApplyResult(NamedTuple):
-    """The effect of one report: its outcome, and the job afterwards (None if there is none)."""
+    """The effect of one report: its outcome, and the job after all of them (None: there is none).
+
+    `moved`: the state it moved the job to. `ours`: it was a verdict of ours, not the vendor's.
+    """
 
     outcome: ReportOutcome
     job: JobRow | None
-    moved: bool = False
+    moved: JobState | None = None
+    ours: bool = False
 
 
 class Note(NamedTuple):
@@ -255,7 +259,8 @@ class Ledger:
             batch.events.append(
                 NewEvent(kind, report.source, data, row["sequence"], row, late=late)
             )
-        return ApplyResult(transition.outcome, row, moved=transition.moved is not None)
+        ours = report.lease is not None
+        return ApplyResult(transition.outcome, row, transition.moved, ours)
 
     def _used_ids(
         self, tx: Tx, rows: Mapping[str, JobRow], reports: Sequence[ReportEvent]

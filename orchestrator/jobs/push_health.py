@@ -52,7 +52,7 @@ def track(
     vendors: Mapping[str, Vendor],
     learned: Learned,
     reports: Sequence[ReportEvent],
-    moves: Sequence[tuple[JobRow | None, bool]],
+    moves: Sequence[tuple[JobRow | None, JobState | None]],
     accounts: Collection[str],
     now: datetime,
 ) -> list[NewEvent]:
@@ -61,9 +61,9 @@ def track(
     An account is degraded once so many of them in a row are hardly chance, as often as its pushes
     are lost otherwise.
 
-    `moves` holds, for each report, the job afterwards and whether it moved. `accounts` are those
-    that the caller changes next, and are locked with the others. Returns the events to publish: an
-    account was degraded, or it recovered.
+    `moves` holds, for each report, the job afterwards and the state it moved to. `accounts` are
+    those that the caller changes next, and are locked with the others. Returns the events to
+    publish: an account was degraded, or it recovered.
     """
     pushed, missed = _arrivals(vendors, reports, moves)
     # Most pushes change nothing here: they must not queue for the lock of the account's row.
@@ -100,7 +100,7 @@ def is_current(tx: Tx, account: str, now: datetime) -> bool:
 def _arrivals(
     vendors: Mapping[str, Vendor],
     reports: Sequence[ReportEvent],
-    moves: Sequence[tuple[JobRow | None, bool]],
+    moves: Sequence[tuple[JobRow | None, JobState | None]],
 ) -> tuple[set[str], Counter[str]]:
     """Return the accounts that pushed, and how many completions of each came without a push."""
     pushed: set[str] = set()
@@ -110,7 +110,10 @@ def _arrivals(
             continue
         if report.source is Source.PUSH:
             pushed.add(row["account"])
-        elif report.source is Source.POLL and moved and row["state"] in FINAL:
+        elif report.lease is not None:
+            # That a vendor lost a task is our verdict, and says nothing about its pushes.
+            continue
+        elif report.source is Source.POLL and moved in FINAL:
             vendor = vendors.get(row["account"])
             missed[row["account"]] += 1 if vendor and vendor.pushes else 0
     return pushed, missed

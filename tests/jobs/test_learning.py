@@ -8,15 +8,16 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.database.tables import account_state, latency
+from orchestrator.database.tables import job as job_table
 from orchestrator.database.tables.rows import JobRow
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs.latency import BOUNDS
 from orchestrator.jobs.learning import Learning
-from orchestrator.jobs.query_economy import RELIABLE, STOPPED
+from orchestrator.jobs.query_economy import MISSED_IN_A_ROW, RELIABLE, STOPPED
 from orchestrator.jobs.transition import ReportEvent
-from orchestrator.vendors.report import Report
+from orchestrator.vendors.report import Output, Report
 from tests.harness.engine import apply_report, at_vendor, report_state
 from tests.harness.runtime import Harness
 
@@ -153,6 +154,61 @@ async def test_what_was_learned_waits_for_the_database(
         with pytest.raises(Unavailable):
             await h.runtime.learning.run()
     assert (await stored(h))["pushed"] == 3
+
+
+async def test_a_write_whose_confirmation_was_lost_is_counted_once(
+    h: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ends(h, 30, count=3)
+    write = h.runtime.store.write
+
+    async def unconfirmed(*args: Any) -> None:
+        await write(*args)
+        raise Unavailable("the connection was lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(h.runtime.store, "write", unconfirmed)
+        with pytest.raises(Unavailable):
+            await h.runtime.learning.run()
+    await ends(h, 30)
+    assert (await stored(h))["pushed"] == 3
+    assert (await stored(h))["pushed"] == pytest.approx(4, rel=0.01)
+    await ends(h, 30, count=3)
+    assert (await stored(h))["pushed"] == pytest.approx(7, rel=0.01)
+
+
+async def test_an_end_that_is_applied_with_other_reports_counts_once(h: Harness) -> None:
+    job = await at_vendor(h)
+    h.clock.advance(30)
+    reports = [
+        ReportEvent(job["id"], Report(state, videos=(Output("https://v.example/1"),)), Source.PUSH)
+        for state in (JobState.PROCESSING, JobState.SUCCEEDED)
+    ]
+    h.runtime.notifier.announce(await h.runtime.store.write(h.runtime.ledger.apply, reports))
+    row = await stored(h)
+    assert (sum(row["counts"]), row["pushed"]) == (1, 1)
+
+
+async def test_a_verdict_of_ours_is_no_latency_and_no_lost_push(h: Harness) -> None:
+    for number in range(MISSED_IN_A_ROW):
+        job = await at_vendor(h, task=f"lost-{number}")
+        h.clock.advance(700)
+        await h.run(sa.update(job_table).values(claimed_by=1).where(job_table.c.id == job["id"]))
+        gone = Report(JobState.FAILED, message="the vendor knows no such task")
+        verdict = ReportEvent(job["id"], gone, Source.POLL, lease=job["lease"])
+        results = await h.runtime.store.write(h.runtime.ledger.apply, [verdict])
+        h.runtime.notifier.announce(results)
+        assert results[0].moved is JobState.FAILED
+    job = await at_vendor(h, task="without output")
+    for wait in (30, 301):
+        h.clock.advance(wait)
+        without = Report(JobState.SUCCEEDED, "succeed", vendor_task_id="without output")
+        await apply_report(h, ReportEvent(job["id"], without, Source.POLL))
+    assert (await h.job(job["id"]))["state"] == JobState.FAILED
+    row = await stored(h)
+    assert (sum(row["counts"]), row["pushed"], row["lost"]) == (0, 0, 0)
+    assert row["fixed"] > 0, "queries were needed all the same"
+    assert not (await h.account())["degraded"]
 
 
 async def test_models_beyond_two_hundred_share_a_row_and_old_rows_are_deleted(h: Harness) -> None:
