@@ -153,7 +153,10 @@ def begin(tx: Tx, intake: JobIntake, row: ReplayRow) -> Step:
     key = sa.and_(
         replay.c.api_key == row["api_key"], replay.c.idempotency_key == row["idempotency_key"]
     )
-    same = sa.select(replay).where(sa.or_(replay.c.id == row["id"], key))
+    # Not by a key that is absent: `IS NULL` finds every replay without one.
+    same = sa.select(replay).where(
+        replay.c.id == row["id"] if row["idempotency_key"] is None else key
+    )
     (found,) = fetch(tx, ReplayRow, same)
     if request_json(found) != request_json(row):
         raise Problem(

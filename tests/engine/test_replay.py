@@ -235,6 +235,17 @@ async def test_a_replay_excludes_events_newer_than_itself(
         assert (await api.get(f"/v1/replays/{begun['id']}"))["replayed"] == begun["count"] == 30
 
 
+async def test_a_replay_without_a_key_that_is_begun_again_is_itself(h: Harness) -> None:
+    """As a writer does when the confirmation of a commit is lost."""
+    await add_deliveries(h, await add_subscriber(h), 3)
+    ids, intake = h.runtime.ids, h.runtime.assemble(JobIntake)
+    for _ in range(2):
+        row = replay.new(ids, api_key="key", now=h.clock.now())
+        for _ in range(2):
+            step = await h.runtime.store.write(replay.begin, intake, row)
+            assert (step.row["id"], step.replayed) == (row["id"], False)
+
+
 @pytest.mark.parametrize("count", [1, 2])
 async def test_replicas_that_work_on_a_replay_concurrently_make_each_delivery_due_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
