@@ -82,7 +82,7 @@ class Caller:
         world, rng = self._world, self._world.rng
         await asyncio.sleep(rng.uniform(0, world.plan.submit_until))
         body: dict[str, Any] = {
-            "account": rng.choice(world.plan.accounts), "model": "kling-v3",
+            "account": rng.choice(world.plan.accounts), "model": world.model(),
             "capability": "text2video", "input": {"prompt": "a cat"},
             "deadline": rng.choice((60, 600, 3600)),
         }  # fmt: skip

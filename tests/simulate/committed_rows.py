@@ -35,6 +35,12 @@ class JobRow(NamedTuple):
     fairness_key: str
     queue_rank: int
     start_after: int | None
+    model: str
+    capability: str
+    asks: int
+    submitted_at: int | None
+    alive_at: int | None
+    outputless_since: int | None
 
 
 class DeliveryRow(NamedTuple):
@@ -71,6 +77,16 @@ class Hold(NamedTuple):
     probing: bool | None
 
 
+class LatencyRow(NamedTuple):
+    account: str
+    model: str
+    capability: str
+    counts: str
+    pushed: float
+    lost: float
+    at: int
+
+
 class CommittedRows:
     """The committed rows, and what the last commit changed."""
 
@@ -89,7 +105,9 @@ class CommittedRows:
         self.changed_jobs: list[tuple[JobRow | None, JobRow]] = []
         self.changed_deliveries: list[tuple[DeliveryRow | None, DeliveryRow]] = []
         self.new_events: list[EventRow] = []
+        self.changed_latencies: list[tuple[LatencyRow | None, LatencyRow]] = []
         self.deleted: list[str] = []
+        self.latencies: Mapping[tuple[str, ...], LatencyRow] = self._read_latencies()
 
     @property
     def in_transaction(self) -> bool:
@@ -111,6 +129,11 @@ class CommittedRows:
             run("SELECT account, paused_until FROM account_state WHERE paused_until IS NOT NULL")
         )
         self.held_before, self.holds = self.holds, {row[0]: Hold._make(row) for row in run(_HOLDS)}
+        latencies, before = self._read_latencies(), self.latencies
+        self.changed_latencies = [
+            (before.get(key), row) for key, row in latencies.items() if row != before.get(key)
+        ]
+        self.latencies = latencies
         self.new_events = [EventRow._make(row) for row in run(_EVENTS, (self._events,))]
         if self.new_events:
             self._events = self.new_events[-1].rowid
@@ -119,6 +142,10 @@ class CommittedRows:
         )
         self.jobs, self.deliveries = jobs, deliveries
         return True
+
+    def _read_latencies(self) -> dict[tuple[str, ...], LatencyRow]:
+        rows = map(LatencyRow._make, self._connection.execute(_LATENCIES))
+        return {row[:3]: row for row in rows}
 
     def has_push(self, account: str, body: bytes) -> bool:
         """True if an accepted push with this body is stored."""
@@ -159,4 +186,5 @@ _JOBS = _select(JobRow, "job")
 _DELIVERIES = _select(DeliveryRow, "delivery")
 _SUBSCRIBERS = _select(SubscriberRow, "subscriber")
 _EVENTS = _select(EventRow, "event") + " WHERE rowid > ? ORDER BY rowid"
+_LATENCIES = _select(LatencyRow, "latency")
 _HOLDS = _select(Hold, "account_state") + " WHERE held_since IS NOT NULL"

@@ -49,7 +49,7 @@ _OWED = ("pending", "held")
 
 def violations(world: World) -> list[str]:
     """Return every violated final check."""
-    return [*_jobs(world), *_deliveries(world)]
+    return [*_jobs(world), *_deliveries(world), *world.checker.learned.forgotten()]
 
 
 def _jobs(world: World) -> Iterator[str]:

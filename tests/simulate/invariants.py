@@ -13,6 +13,7 @@ from orchestrator.events.subscriptions import matches
 from orchestrator.foundation.states import FINAL, FINAL_EVENTS, IN_FLIGHT, RANK, JobState
 from tests.simulate.committed_rows import CommittedRows, DeliveryRow, EventRow, JobRow
 from tests.simulate.dialects import FAILED, SUCCEEDED, Render
+from tests.simulate.learned import LearningChecker
 from tests.simulate.next_due import NextDue, next_due, virtual_time
 from tests.simulate.replica import Replica
 from tests.simulate.turns import Turns
@@ -44,6 +45,7 @@ class Checker:
         #: The deliveries that were dead once: a replay of one comes late.
         self._died: set[str] = set()
         self._turns = Turns()
+        self.learned = LearningChecker(world, committed)
         self._completions: Counter[tuple[str, bool]] = Counter()
 
     # -- observations of clients and vendors
@@ -171,6 +173,7 @@ class Checker:
             return
         self.next_due = next_due(self.committed, self._world.plan.slots)
         violations_found = [*self._events(), *self._jobs(by.name), *self._deliveries(by.name)]
+        violations_found += self.learned.commit(self.committed, by)
         violations_found += [f"{row} was deleted" for row in self.committed.deleted]
         for violation in violations_found:
             self._world.report_violation(violation)

@@ -102,6 +102,9 @@ class Plan:
     #: The account that its vendor refuses for a while, from when until when, and whether for its
     #: balance. In most runs none: a held queue hides other faults.
     refused: tuple[str, float, float, bool] | None
+    #: True if latencies are known at the start, and true if some of them are very long.
+    warm: bool
+    slow: bool
 
 
 def plan_of(seed: int) -> Plan:
@@ -133,6 +136,8 @@ def plan_of(seed: int) -> Plan:
         deadly_submissions=max(0.0, random.Random(f"deadly {seed}").uniform(-0.4, 0.4)),
         lost_sessions=max(0.0, random.Random(f"sessions {seed}").uniform(-0.2, 0.2)),
         refused=_refused(refusals, accounts, calm_at) if refusals.random() < 0.15 else None,
+        warm=(known := random.Random(f"warm {seed}")).random() < 0.75,
+        slow=known.random() < 0.5,
     )
 
 

@@ -16,16 +16,20 @@ from orchestrator.database.postgres import session
 from orchestrator.database.tables import job
 from orchestrator.engine import claims, deliver_results, receive, submit_outcome
 from orchestrator.engine.deliver import Deliverer
+from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.poll import Poller
 from orchestrator.engine.receive import Receiver
 from orchestrator.engine.recovery import Recovery
 from orchestrator.engine.worker import Claimed
 from orchestrator.events import outbox
 from orchestrator.events.filters import Filter
-from orchestrator.jobs import capacity, intake, transition
+from orchestrator.jobs import capacity, intake, latency_store, query_economy, transition
+from orchestrator.jobs.latency_store import LatencyKey
+from orchestrator.jobs.learning import Learning
 from orchestrator.jobs.ledger import Ledger
+from orchestrator.jobs.query_economy import Expectation, PushLoss
 from orchestrator.vendors.report import Report
-from tests.simulate import faulty_code
+from tests.simulate import faulty_code, faulty_learning
 
 Plant = Callable[[], contextlib.AbstractContextManager[None]]
 
@@ -90,6 +94,32 @@ PLANTED_FAULTS: Mapping[str, Plant] = {
     "a callback token is good for every account": faulty_code.token_for_any_account,
     "the idempotency key is ignored": _patch(job_submission, "idempotency_key", lambda _: None),
     "a silent vendor is never asked": _patch(Poller, "_claim", lambda *_: Claimed()),
+    "a lost confirmation counts ends twice": _patch(
+        latency_store, "_is_committed", lambda *_: False
+    ),
+    "an end is announced with each report": _patch(
+        Notifier, "announce", faulty_learning.announce_with_each_report
+    ),
+    "models share what is learned": _patch(
+        LatencyKey, "of", faulty_learning.one_key_for_all_models
+    ),
+    "an expired job is learned from": _patch(Learning, "ended", faulty_learning.learn_from_any_end),
+    "a verdict of ours is learned from": _patch(
+        Learning, "ended", faulty_learning.learn_from_verdicts_of_ours
+    ),
+    "the last writer overwrites what was learned": _patch(
+        Learning, "run", faulty_learning.read_then_write
+    ),
+    "what could not be stored is forgotten": _patch(
+        Learning, "run", faulty_learning.forget_what_was_not_stored
+    ),
+    "what is learned may postpone a query for ever": _patch(
+        Expectation, "next_query", faulty_learning.next_query_without_bound
+    ),
+    "what is learned may repeat a query at once": _patch(query_economy, "_LEAST", 0.0),
+    "one end without a push degrades an account": _patch(
+        PushLoss, "misses_in_a_row", property(lambda _: 1)
+    ),
 }
 
 

@@ -47,6 +47,7 @@ class Replica:
         self._draining = False
         self.membership: SimulatedMembership | None = None
         self._ready_since = 0.0
+        self.last_fate = CommitFate.FINE
 
     # -- lifecycle
 
@@ -77,6 +78,7 @@ class Replica:
         while True:
             try:
                 await runtime.store.write(ensure_accounts, sorted(runtime.vendors))
+                await runtime.learning.run()
                 await runtime.assemble(Recovery).start()
                 await runtime.assemble(AccountHolds).start()
                 break
@@ -154,7 +156,8 @@ class Replica:
 
     def fate(self) -> CommitFate:
         """Draw the fate of the next commit."""
-        return self._world.commit_fate()
+        self.last_fate = self._world.commit_fate()
+        return self.last_fate
 
     def die(self) -> None:
         """Crash: no callback of the process runs again, and its requests lose their connection."""

@@ -14,6 +14,7 @@ import structlog
 
 from tests.simulate.clients import operator, resume_all
 from tests.simulate.final_checks import unfinished, violations
+from tests.simulate.learned import STORED_WITHIN
 from tests.simulate.loop import Stalled
 from tests.simulate.plan import plan_of
 from tests.simulate.world import Violation, World, settings_of
@@ -79,8 +80,17 @@ async def _run(world: World) -> None:
             if world.loop.time() > ends[kind]:
                 raise Violation(f"{name} has not ended")
         await asyncio.sleep(20 if any(kind == "job" for kind, _ in left) else 600)
+    await _store_all(world)
     if violations_found := violations(world):
         raise Violation("; ".join(violations_found))
+
+
+async def _store_all(world: World) -> None:
+    """Wait until every process that lives has stored what it has learned."""
+    processes = [replica.process for replica in world.replicas if replica.process is not None]
+    await asyncio.sleep(max(0.0, *(one.frozen_until - world.loop.time() for one in processes)))
+    world.checker.learned.stay_awake()
+    await asyncio.sleep(STORED_WITHIN)
 
 
 @contextlib.contextmanager

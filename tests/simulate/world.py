@@ -33,17 +33,11 @@ from tests.simulate.replica import Replica
 from tests.simulate.sessions import Locks
 from tests.simulate.trace import Trace
 from tests.simulate.vendors import SECRET, SIGNED, Gateway
+from tests.simulate.warm import MODELS, insert_known, poll_of
 from tests.simulate.wishes import Wish, wish_of
 from tests.simulate.writers import CommitFate
 
 SECRET_KEY = "simulated-key-" + "k" * 32
-POLL = {
-    "first_after": 30,
-    "interval": 10,
-    "max_interval": 40,
-    "output_grace": 60,
-    "lost_after": 120,
-}
 #: The fate of a commit by its fault.
 _FATES: Mapping[str, CommitFate] = {
     "crash_before_commit": CommitFate.CRASH_BEFORE,
@@ -60,15 +54,11 @@ class Violation(Exception):
 
 def settings_of(plan: Plan) -> Settings:
     """Return the settings of every replica."""
-    common = {
-        "api_key": "k",
-        "base_url": "https://{}.example.com",
-        "max_in_flight": plan.slots,
-        "poll": POLL,
-    }
+    common = {"api_key": "k", "max_in_flight": plan.slots}
 
     def account(name: str, vendor: str, **more: Any) -> dict[str, Any]:
-        return common | {"vendor": vendor, "base_url": f"https://{name}.example.com"} | more
+        mine = {"base_url": f"https://{name}.example.com", "poll": poll_of(plan, name)}
+        return common | {"vendor": vendor} | mine | more
 
     accounts = {
         "kling": account("kling", "kling", signature="required", webhook_secrets=[SECRET]),
@@ -96,6 +86,7 @@ class World:
         self._steps = random.Random(f"steps {plan.seed}")
         self._schedules = random.Random(f"schedules {plan.seed}")
         self._shapes = random.Random(f"odd shapes {plan.seed}")
+        self._models = random.Random(f"models {plan.seed}")
         self._memory = random.Random(f"memory {plan.seed}")
         self._sessions = random.Random(f"sessions {plan.seed}")
         self.loop = VirtualLoop(random.Random(f"order {plan.seed}"), self._step)
@@ -109,6 +100,8 @@ class World:
         with empty_engine().connect() as connection:
             driver = connection.connection.driver_connection
         assert driver is not None
+        with engine().begin() as tx:
+            insert_known(tx, plan)
         self.checker = Checker(self, CommittedRows(driver))
         self.gateways = {name: Gateway(self, name) for name in settings.accounts}
         self.subscribers = [
@@ -177,6 +170,10 @@ class World:
             return {}
         self.counts["scheduled"] += 1
         return body
+
+    def model(self) -> str:
+        """Draw the model of a job."""
+        return self._models.choice(MODELS)
 
     def forgotten(self) -> tuple[float, float]:
         """Draw from when until when a vendor does not know a render, in seconds of its age."""
