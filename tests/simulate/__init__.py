@@ -13,4 +13,5 @@ that must be found.
     loop            virtual time, crash, freeze     dialects        their request formats
     committed_rows  the database after a commit     invariants      checks after every commit
     next_due        when a tick finds work          final_checks    checks at the end
+    warm            what is known before a run      learned         checks of what is learned
 """

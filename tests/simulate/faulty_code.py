@@ -57,15 +57,18 @@ def requeue_without_lease_check(self: Ledger, tx: Tx, postponed: Sequence[Resche
 
 
 def ignore_account_limit(_tx: Tx, limits: Mapping[str, int], _now: datetime) -> FreeSlots:
-    free = FreeSlots()
-    free.update(limits)
-    return free
+    return _free(limits)
 
 
 def ignore_holds(tx: Tx, limits: Mapping[str, int], _now: datetime) -> FreeSlots:
-    free = FreeSlots()
     left = {name: limit - in_flight(tx, name) for name, limit in limits.items()}
-    free.update({name: slots for name, slots in left.items() if slots > 0})
+    return _free({name: slots for name, slots in left.items() if slots > 0})
+
+
+def _free(slots: Mapping[str, int]) -> FreeSlots:
+    free = FreeSlots()
+    free.update(slots)
+    free.served = dict.fromkeys(slots, "")
     return free
 
 
@@ -172,10 +175,10 @@ def publish_in_next_transaction() -> Iterator[None]:
         owed.append(args)
         return []
 
-    def apply(self: Ledger, tx: Tx, report: Any) -> Any:
+    def apply(self: Ledger, tx: Tx, *args: Any) -> Any:
         while owed:
             write(tx, *owed.pop(0))
-        return types(self, tx, report)
+        return types(self, tx, *args)
 
     with patched(ledger, "publish", later), patched(Ledger, "apply", apply):
         yield
@@ -256,7 +259,7 @@ def acknowledge_early() -> Iterator[None]:
         yield
 
 
-def skip_verification(self: Receiver, vendor: Any, headers: Any, body: bytes) -> bool:
+def skip_verification(vendor: Any, headers: Any, body: bytes) -> bool:
     return False
 
 
