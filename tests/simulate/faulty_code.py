@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from orchestrator.database import job_turns, queue
 from orchestrator.database.store import Tx
-from orchestrator.database.tables import job, push
+from orchestrator.database.tables import account_state, job, push
 from orchestrator.engine import claims, deliver, poll, submit, submit_outcome
 from orchestrator.engine.deliver import Deliverer
 from orchestrator.engine.deliver_results import Attempted
@@ -56,19 +56,20 @@ def requeue_without_lease_check(self: Ledger, tx: Tx, postponed: Sequence[Resche
         )
 
 
-def ignore_account_limit(_tx: Tx, limits: Mapping[str, int], _now: datetime) -> FreeSlots:
-    return _free(limits)
+def ignore_account_limit(tx: Tx, limits: Mapping[str, int], _now: datetime) -> FreeSlots:
+    return _free(tx, limits)
 
 
 def ignore_holds(tx: Tx, limits: Mapping[str, int], _now: datetime) -> FreeSlots:
     left = {name: limit - in_flight(tx, name) for name, limit in limits.items()}
-    return _free({name: slots for name, slots in left.items() if slots > 0})
+    return _free(tx, {name: slots for name, slots in left.items() if slots > 0})
 
 
-def _free(slots: Mapping[str, int]) -> FreeSlots:
+def _free(tx: Tx, slots: Mapping[str, int]) -> FreeSlots:
     free = FreeSlots()
     free.update(slots)
-    free.served = dict.fromkeys(slots, "")
+    served = sa.select(account_state.c.account, account_state.c.served_key)
+    free.served = {account: key or "" for account, key in tx.execute(served)}
     return free
 
 
