@@ -91,14 +91,14 @@ class Expectation(NamedTuple):
         Ages are seconds since the submission.
         """
         found = self._economical(age)
-        if found is not None:
-            # However rare a loss, and however long some jobs take.
-            usual = _MOST_MEDIANS * (self.latency.known_quantile(0.5) or 0.0)
-            found = min(found, age + max(max_interval, age or usual))
         if self.plan is not None:
             planned = self.plan.after(age)
             found = planned if found is None else min(found, planned)
-        return None if found is None else max(found, age + _LEAST)
+        if found is None:
+            return None
+        # However rare a loss, however long some jobs take, and beyond what a plan covers.
+        usual = _MOST_MEDIANS * (self.latency.known_quantile(0.5) or 0.0)
+        return max(min(found, age + max(max_interval, age or usual)), age + _LEAST)
 
     def _economical(self, age: float) -> float | None:
         ended = self.latency.share(age)

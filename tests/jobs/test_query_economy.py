@@ -176,3 +176,16 @@ def test_as_many_misses_in_a_row_count_as_are_hardly_chance(
 
 def test_queries_of_the_fixed_policy_are_counted() -> None:
     assert [fixed_queries(POLL, age) for age in (0, 60, 61, 75, 76, 98)] == [0, 0, 1, 1, 2, 3]
+
+
+def test_a_plan_postpones_no_query_for_longer_than_a_job_has_lived() -> None:
+    """Nothing is expected between the usual latencies and that of one job that took an hour."""
+    counts = no_counts()
+    for end in (*[20.0] * 400, 3600.0):
+        observe(counts, end, end)
+    latency = Latency(counts)
+    (plan,) = plans([latency], 20)
+    expected = Expectation(latency, LOSS, 0.1, plan)
+    assert plan.after(90) > 180
+    assert expected.next_query(90, 40) == pytest.approx(180)
+    assert expected.next_query(30, 40) == pytest.approx(70)
