@@ -62,7 +62,7 @@ FIRST_SEEDS = {
     "an expired job is learned from": 2,
     "a verdict of ours is learned from": 2,
     "the last writer overwrites what was learned": 2,
-    "what could not be stored is forgotten": 98,
+    "what could not be stored is forgotten": 240,
     "what is learned may postpone a query for ever": 1,
     "what is learned may repeat a query at once": 12,
     "one end without a push degrades an account": 2,
