@@ -22,6 +22,8 @@ from orchestrator.cli.bench.stub_subscriber import HANGING, check_arrivals, coun
 
 #: Pushes per second of `latency`, and of `isolation`.
 PER_S, ISOLATION_PER_S = 20, 60
+#: Seconds of pushes before those that are measured: a service that has just started still loads.
+WARM_UP = 2.0
 RELAY = "bare relay"
 
 
@@ -54,7 +56,7 @@ def _service(plan: Plan, per_s: float, hanging: tuple[str, ...] = ()) -> Sample:
         with database.writing() as engine:
             seed.background(engine, plan)
             seed.subscribe(engine, f"http://127.0.0.1:{subscriber.port}/hook")
-            jobs = shuffled(seed.submitted_jobs(engine, max(10, int(plan.seconds * per_s))))
+            jobs = shuffled(seed.submitted_jobs(engine, _count(plan, per_s)))
         process = stack.enter_context(service(database, accounts_of(1)))
         # Started after the service, to end before it: it would wait for their answers.
         ports = [stack.enter_context(child("stub_subscriber", mode)).port for mode in hanging]
@@ -66,7 +68,7 @@ def _service(plan: Plan, per_s: float, hanging: tuple[str, ...] = ()) -> Sample:
 
 
 def _relay(plan: Plan) -> Sample:
-    jobs = [(number, f"job_{number}") for number in range(max(10, int(plan.seconds * PER_S)))]
+    jobs = [(number, f"job_{number}") for number in range(_count(plan, PER_S))]
     with (
         child("stub_subscriber") as subscriber,
         reference_server("0", str(subscriber.port)) as process,
@@ -76,10 +78,18 @@ def _relay(plan: Plan) -> Sample:
 
 def _push_paced(process: Child, subscriber: int, jobs: Jobs, per_s: float) -> Sample:
     """Push at a fixed rate; the latencies are from each push to its delivery."""
-    before = process.usage()
-    sent = uvloop.run(pace(process.port, pushes(jobs, 1), 1 / per_s))
+    warm = int(WARM_UP * per_s)
+    uvloop.run(pace(process.port, pushes(jobs[:warm], 1), 1 / per_s))
+    uvloop.run(all_arrivals(subscriber, warm))
+    before, measured = process.usage(), jobs[warm:]
+    sent = uvloop.run(pace(process.port, pushes(measured, 1), 1 / per_s))
     arrivals = uvloop.run(all_arrivals(subscriber, len(jobs)))
     used = process.usage() - before
-    latencies = delays({job: at for (_, job), at in zip(jobs, sent, strict=True)}, arrivals)
+    latencies = delays({job: at for (_, job), at in zip(measured, sent, strict=True)}, arrivals)
     integrity = check_arrivals(arrivals, len(jobs))
     return Sample(len(latencies), latencies=latencies, usage=used, integrity=integrity)
+
+
+def _count(plan: Plan, per_s: float) -> int:
+    """Return the number of pushes, those that are not measured included."""
+    return max(10, int(plan.seconds * per_s)) + int(WARM_UP * per_s)
