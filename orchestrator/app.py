@@ -110,7 +110,7 @@ def build(
         feed=feed,
         notifier=notifier,
         push_pacing=PushPacing(),
-        first_claims=FirstClaims(notifier, store),
+        first_claims=FirstClaims(notifier, store, clock),
         pulse=Pulse(clock),
         waiting_slots=Admission(rng, Limit(MAX_WAITING), Limit(settings.waiting_per_key)),
         bodies=_body_admission(rng, settings.submissions_per_key),

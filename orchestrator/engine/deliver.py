@@ -12,18 +12,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import httpx
-import sqlalchemy as sa
 import structlog
 
 from orchestrator.database.store import Store, Tx
-from orchestrator.database.tables import delivery
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.engine.claims import permit
 from orchestrator.engine.deliver_health import FLUSH, LaneChange, flush
 from orchestrator.engine.deliver_messages import MessageBuilder
 from orchestrator.engine.deliver_publishers import PublisherPool
 from orchestrator.engine.deliver_results import Attempted, BatchCompleter, record
-from orchestrator.engine.deliver_scheduler import ClaimedDelivery, DeliveryScheduler
+from orchestrator.engine.deliver_scheduler import ClaimedDelivery, DeliveryScheduler, release
 from orchestrator.engine.first_claims import FirstClaims
 from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.push_pacing import PushPacing
@@ -88,7 +86,7 @@ class Deliverer:
 
     async def take(self, room: int) -> Claimed[ClaimedDelivery]:
         """Claim the oldest due deliveries of every lane that has a free slot."""
-        async with self.first_claims.claiming:
+        async with self.first_claims.by_stage():
             claims = await self.store.claim(self._claim, room)
             self.scheduler.begin(claims)
         if claims and not claims[-1].row["tries"]:
@@ -274,15 +272,6 @@ _CHANGES = {
     LaneChange.FAILING: "subscriber failing",
     LaneChange.RECOVERED: "subscriber recovered",
 }
-
-
-def release(tx: Tx, held: Sequence[tuple[str, int]], now: datetime) -> None:
-    """Make claimed deliveries (id, lease) due again, unless another claim has them."""
-    for delivery_id, lease in held:
-        mine = sa.and_(
-            delivery.c.id == delivery_id, delivery.c.lease == lease, delivery.c.due_at.is_not(None)
-        )
-        tx.execute(sa.update(delivery).where(mine).values(due_at=now))
 
 
 def _head(

@@ -155,6 +155,9 @@ class DeliveryScheduler:
     ) -> Claimed[ClaimedDelivery]:
         """Claim from these lanes. Those that it does not get to come first in the next look."""
         lanes = self.lanes(tx, names, now)
+        if deleted := set(names) - set(lanes):
+            # The subscriber was deleted while a transaction that still saw it published an event.
+            tx.execute(_KILL_LANES, {"lanes": list(deleted), "now": now})
         # A lane that is alone may use all its slots at once; among others, a share of them.
         share = max(queue.QUANTUM, room // len(names))
         lease = max((lane.lease for lane in lanes.values()), default=LEASE_MARGIN)
@@ -186,7 +189,7 @@ class DeliveryScheduler:
         rows = queue.take_deliveries(tx, forced, now, lease, room, by, forced=True, ordered=ordered)
         for lane in lanes.values():
             if not lane.resting:
-                lane.quantum = self.within_rate(lane.subscriber, min(lane.free, share), now)
+                lane.quantum = self._within_rate(lane.subscriber, min(lane.free, share), now)
         quanta = {name: lane.quantum for name, lane in lanes.items() if lane.quantum > 0}
         room -= len(rows)
         return rows + queue.take_deliveries(tx, quanta, now, lease, room, by, ordered=ordered)
@@ -194,9 +197,6 @@ class DeliveryScheduler:
     def lanes(self, tx: Tx, names: Sequence[str], now: datetime) -> dict[str, Lane]:
         """Return the lanes of subscribers that exist, in the order of `names`."""
         found = {row["id"]: row for row in _SUBSCRIBERS.rows(tx, SubscriberRow, {"lanes": names})}
-        if deleted := set(names) - set(found):
-            # The subscriber was deleted while a transaction that still saw it published an event.
-            tx.execute(_KILL_LANES, {"lanes": list(deleted), "now": now})
         return {
             name: Lane(
                 row,
@@ -208,7 +208,7 @@ class DeliveryScheduler:
             if (row := found.get(name)) is not None
         }
 
-    def within_rate(self, to: SubscriberRow, wanted: int, now: datetime) -> int:
+    def _within_rate(self, to: SubscriberRow, wanted: int, now: datetime) -> int:
         """Take up to `wanted` tokens from the subscriber's bucket; return how many."""
         rate = to["rate_limit"]
         if rate is None or wanted <= 0:
@@ -224,6 +224,15 @@ class DeliveryScheduler:
         taken = min(wanted, int(bucket.tokens))
         self._buckets[to["id"]] = bucket.less(taken)
         return taken
+
+
+def release(tx: Tx, held: Sequence[tuple[str, int]], now: datetime) -> None:
+    """Make claimed deliveries (id, lease) due again, unless another claim has them."""
+    for delivery_id, lease in held:
+        mine = sa.and_(
+            delivery.c.id == delivery_id, delivery.c.lease == lease, delivery.c.due_at.is_not(None)
+        )
+        tx.execute(sa.update(delivery).where(mine).values(due_at=now))
 
 
 def _rests(row: SubscriberRow, now: datetime) -> bool:

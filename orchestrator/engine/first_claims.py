@@ -10,36 +10,64 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from orchestrator.database.membership import Membership
 from orchestrator.database.queue import QueuedDelivery
 from orchestrator.database.store import Store, Tx
-from orchestrator.engine.deliver_scheduler import ClaimedDelivery, DeliveryScheduler, QueuedEvent
+from orchestrator.engine.deliver_scheduler import (
+    ClaimedDelivery,
+    DeliveryScheduler,
+    Lane,
+    QueuedEvent,
+    release,
+)
 from orchestrator.engine.notifier import Notifier
-from orchestrator.foundation.clock import after
+from orchestrator.foundation.clock import Clock, after
+from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.states import SubscriberState
 
 #: Deliveries that one transaction claims; more are left to the stage.
 MOST = 16
+#: Seconds that the stage waits for a first claim that has not begun.
+PATIENCE = 0.2
+#: Seconds before each release of claims in doubt: the first commit may still be under way.
+_RELEASES = (0.1, 15.0)
 
 
 class FirstClaim:
-    """What one unit of work claims of the deliveries that it creates, for the process `by`."""
+    """What one unit of work claims of the deliveries that it creates."""
 
-    def __init__(self, scheduler: DeliveryScheduler, by: int, room: int) -> None:
+    def __init__(self, scheduler: DeliveryScheduler, membership: Membership, room: int) -> None:
         self._scheduler = scheduler
-        self._by = by
+        self._membership = membership
         self._room = room
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget what was claimed: the unit of work runs again."""
+        #: The unit may run on another thread than the loop.
+        self._guard = threading.Lock()
+        self._begun = self._revoked = False
         self.claims: list[ClaimedDelivery] = []
+        #: Claims of runs whose end is not known: the unit ran again, or its commit failed.
+        self.doubtful: list[ClaimedDelivery] = []
         #: True if all that became due is claimed.
         self.is_complete = False
+
+    def reset(self) -> None:
+        """Drop what was claimed: the unit of work runs again, or has failed."""
+        with self._guard:
+            self._begun = False
+        self.doubtful += self.claims
+        self.claims = []
+        self.is_complete = False
+
+    def revoke(self) -> bool:
+        """Return whether nothing is claimed, nor will be: its transaction waits for others."""
+        with self._guard:
+            self._revoked = not self._begun
+            return self._revoked
 
     def __call__(
         self,
@@ -50,22 +78,24 @@ class FirstClaim:
     ) -> None:
         """Claim the rows of new deliveries before they are written, where nothing speaks against.
 
-        What is ordered, rests, is full or goes to the callback URL of a job is left to the stage.
+        What is ordered, has a rate limit, rests, is full or goes to the callback URL of a job is
+        left to the stage.
         """
         due = Counter[str](row["subscriber_id"] for row in rows if row["due_at"] is not None)
-        if due.total() > self._room:
+        by = self._membership.number
+        if by is None or due.total() > self._room:
             return
+        with self._guard:
+            if self._revoked:
+                return
+            self._begun = True
         lanes = self._scheduler.lanes(tx, [lane for lane, count in due.items() if count == 1], now)
         bodies = {event["id"]: event for event in events}
         for row in rows:
             lane = lanes.get(row["subscriber_id"])
-            if row["due_at"] is None or lane is None or lane.free < 1 or lane.resting:
+            if row["due_at"] is None or lane is None or not _is_plain(lane):
                 continue
-            to = lane.subscriber
-            is_plain = to["state"] == SubscriberState.ACTIVE and not to["ordered"]
-            if to["callback_origin"] or not is_plain or not self._scheduler.within_rate(to, 1, now):
-                continue
-            row.update(due_at=after(now, lane.lease), lease=1, claimed_by=self._by)
+            row.update(due_at=after(now, lane.lease), lease=1, claimed_by=by)
             self.claims.append(lane.claim(_queued(row), _event(bodies[row["event_id"]])))
         self.is_complete = len(self.claims) == due.total()
 
@@ -73,13 +103,16 @@ class FirstClaim:
 class FirstClaims:
     """Used on one event loop."""
 
-    def __init__(self, notifier: Notifier, store: Store) -> None:
+    def __init__(self, notifier: Notifier, store: Store, clock: Clock) -> None:
         self._notifier = notifier
         self._store = store
+        self._clock = clock
         #: Held by whoever claims deliveries.
         self.claiming = asyncio.Lock()
         #: That of the stage, if this process has it.
         self.scheduler: DeliveryScheduler | None = None
+        self._current: FirstClaim | None = None
+        self._releasing = set[asyncio.Task[None]]()
 
     @property
     def possible(self) -> bool:
@@ -93,16 +126,62 @@ class FirstClaims:
 
         What it claimed is worked on from the end of the block on.
         """
-        worker, by = self._notifier.workers.get("deliver"), self._store.membership.number
-        if worker is None or by is None or self.scheduler is None or not self.possible:
+        worker = self._notifier.workers.get("deliver")
+        if worker is None or self.scheduler is None or not self.possible:
             yield None
             return
         # It is free, so this does not wait.
         async with self.claiming:
-            first = FirstClaim(self.scheduler, by, min(worker.room, MOST))
-            yield first
+            first = FirstClaim(self.scheduler, self._store.membership, min(worker.room, MOST))
+            self._current = first
+            try:
+                yield first
+            except BaseException:
+                first.reset()
+                raise
+            finally:
+                self._current = None
+                if first.doubtful:
+                    task = asyncio.create_task(self._release(first.doubtful))
+                    self._releasing.add(task)
+                    task.add_done_callback(self._releasing.discard)
             self.scheduler.begin(first.claims)
             worker.begin(first.claims)
+
+    @contextlib.asynccontextmanager
+    async def by_stage(self) -> AsyncIterator[None]:
+        """Claim in the block, when no first claim is under way.
+
+        The transaction of a push may wait for a lock of another process: its first claim is revoked
+        then, so that it holds up no other delivery.
+        """
+        if self.claiming.locked():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    await self.claiming.acquire()
+                    self.claiming.release()
+            if self._current is not None and self._current.revoke():
+                yield
+                return
+        async with self.claiming:
+            yield
+
+    async def _release(self, claims: Sequence[ClaimedDelivery]) -> None:
+        """Make deliveries due that may have been committed: their event is not published again."""
+        held = [(claim.row["id"], claim.row["lease"]) for claim in claims]
+        for pause in _RELEASES:
+            await self._clock.sleep(pause)
+            with contextlib.suppress(Unavailable):
+                await self._store.claim(release, held, self._clock.now())
+                self._notifier.wake_here("deliver")
+
+
+def _is_plain(lane: Lane) -> bool:
+    """True if a lane has no rules that only the stage can keep, and a free slot."""
+    to = lane.subscriber
+    has_rules = to["ordered"] or to["rate_limit"] is not None or to["callback_origin"]
+    is_active = to["state"] == SubscriberState.ACTIVE and not lane.resting
+    return is_active and not has_rules and lane.free > 0
 
 
 def _queued(row: Mapping[str, Any]) -> QueuedDelivery:

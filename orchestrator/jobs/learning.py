@@ -15,6 +15,7 @@ from datetime import datetime
 from orchestrator.database.store import Store
 from orchestrator.database.tables.rows import JobRow
 from orchestrator.foundation.clock import Clock
+from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs import latency_store
 from orchestrator.jobs.latency import Latency, observe
@@ -138,7 +139,14 @@ class Learning:
             tallies, self._tallies = self._tallies, {}
             self._unsaved = tallies, written
         if tallies:
-            await self._store.write(latency_store.add, tallies, self._clock.now(), written)
+            try:
+                await self._store.write(latency_store.add, tallies, self._clock.now(), written)
+            except Unavailable:
+                raise
+            except Exception:
+                # Not tried again: what cannot be stored would keep all that follows from it.
+                self._unsaved = ({}, {})
+                raise
             self._unsaved = ({}, {})
         before = self.learned
         if not (tallies or self._store.shared or before.degraded or not before.latencies):

@@ -72,7 +72,7 @@ async def test_a_token_bucket_is_dropped_only_when_it_is_full_again(
     monkeypatch.setattr(deliver_scheduler, "_MAX_BUCKETS", 3)
     for n in range(20):
         to = cast(SubscriberRow, {"id": f"sub_{n}", "rate_limit": 1.0})
-        assert scheduler.within_rate(to, 5, h.clock.now()) == 1
+        assert scheduler._within_rate(to, 5, h.clock.now()) == 1
         h.clock.advance(0.4)
     assert list(scheduler._buckets) == ["sub_17", "sub_18", "sub_19"]
 
