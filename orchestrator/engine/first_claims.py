@@ -136,15 +136,13 @@ class FirstClaims:
             self._current = first
             try:
                 yield first
-            except BaseException:
+            except (Exception, asyncio.CancelledError):
                 first.reset()
+                self._settle(first)
                 raise
             finally:
                 self._current = None
-                if first.doubtful:
-                    task = asyncio.create_task(self._release(first.doubtful))
-                    self._releasing.add(task)
-                    task.add_done_callback(self._releasing.discard)
+            self._settle(first)
             self.scheduler.begin(first.claims)
             worker.begin(first.claims)
 
@@ -165,6 +163,13 @@ class FirstClaims:
                 return
         async with self.claiming:
             yield
+
+    def _settle(self, first: FirstClaim) -> None:
+        """Release what is in doubt."""
+        if first.doubtful:
+            task = asyncio.create_task(self._release(first.doubtful))
+            self._releasing.add(task)
+            task.add_done_callback(self._releasing.discard)
 
     async def _release(self, claims: Sequence[ClaimedDelivery]) -> None:
         """Make deliveries due that may have been committed: their event is not published again."""
