@@ -2,8 +2,9 @@
 
 While nothing is left to claim, a claim of its own would find that delivery alone, one transaction
 later. So the push that creates it claims it too; under load deliveries are claimed many at a time,
-by the stage. Of two claims of a process one waits, so that lanes keep their limits. A transaction
-that fails has claimed nothing, and what a process claimed that ends is taken back as ever.
+by the stage. A process makes one claim at a time, so that lanes keep their limits. A transaction
+that fails has claimed nothing; if it is not known whether it failed, its claims are released. Those
+of a process that ends are taken back as any others.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class FirstClaims:
         self._notifier = notifier
         self._store = store
         self._clock = clock
-        #: Held by whoever claims deliveries.
+        #: Held while deliveries are claimed, by a push or by the stage.
         self.claiming = asyncio.Lock()
         #: That of the stage, if this process has it.
         self.scheduler: DeliveryScheduler | None = None
