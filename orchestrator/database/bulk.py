@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from orchestrator.database.statements import DIALECTS, Statement, numbered, send
+from orchestrator.database.statements import DIALECTS, Statement, numbered, read, send
 
 Columns = Mapping[str, sa.Column[Any]]
 Rows = Sequence[Mapping[str, object]]
@@ -37,12 +37,25 @@ class BulkWrite:
 
     def __call__(self, tx: sa.Connection, rows: Rows) -> None:
         """Run the statement over the rows."""
-        dialect = tx.dialect
-        if dialect.name not in self._compiled:
-            self._compiled[dialect.name] = _CompiledWrite(dialect, self._columns, self._build)
-        compiled = self._compiled[dialect.name]
+        compiled = self._of(tx)
         for chunk in compiled.chunks(rows):
             send(tx, compiled.text(len(chunk)), compiled.parameters(chunk))
+
+    def read(self, tx: sa.Connection, rows: Rows) -> list[Sequence[Any]]:
+        """Run the statement over the rows, and return what it returns, as the driver has it."""
+        compiled = self._of(tx)
+        return [
+            row
+            for chunk in compiled.chunks(rows)
+            for row in read(tx, compiled.text(len(chunk)), compiled.parameters(chunk))
+        ]
+
+    def _of(self, tx: sa.Connection) -> _CompiledWrite:
+        dialect = tx.dialect
+        if (compiled := self._compiled.get(dialect.name)) is None:
+            compiled = _CompiledWrite(dialect, self._columns, self._build)
+            self._compiled[dialect.name] = compiled
+        return compiled
 
 
 class _CompiledWrite:
@@ -151,16 +164,18 @@ def bulk_insert(
     table: sa.Table,
     *names: str,
     on_conflict: Callable[[sqlite.Insert], sqlite.Insert] | None = None,
+    returning: sa.Column[Any] | None = None,
 ) -> BulkWrite:
     """Return an INSERT of these columns.
 
     `on_conflict` adds its ON CONFLICT clause; the rows of a call may then not conflict among
-    themselves.
+    themselves, unless it does nothing. `returning` is what `read` returns of the inserted rows.
     """
 
     def build(dialect: str, row: Parameters) -> sa.ClauseElement:
         statement = insert(dialect, table).values(row)
-        return on_conflict(statement) if on_conflict else statement
+        statement = on_conflict(statement) if on_conflict else statement
+        return statement if returning is None else statement.returning(returning)
 
     return BulkWrite({name: table.c[name] for name in names}, build)
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from orchestrator.database import queue
+from orchestrator.database.statements import Statement
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job
 from orchestrator.database.tables.indexes import QUEUED
@@ -56,7 +57,7 @@ def accounts(tx: Tx, now: datetime) -> dict[str, bool]:
 
     They have if the queued jobs of the account have several keys or ranks.
     """
-    rows = tx.execute(_accounts(), {"now": now, "state": JobState.QUEUED})
+    rows = _accounts()(tx, {"now": now, "state": JobState.QUEUED})
     return {account: bool(has_turns) for account, has_turns in rows}
 
 
@@ -84,7 +85,7 @@ def _of_key(tx: Tx, account: str, lane: _Lane | None, most: int, now: datetime) 
     while lane is not None and len(ids) < most:
         key, rank = lane.key, lane.rank
         wanted = {"account": account, "key": key, "rank": rank, "now": now}
-        ids += tx.scalars(_OLDEST, wanted | {"share": most - len(ids)})
+        ids += [one for (one,) in _OLDEST(tx, wanted | {"share": most - len(ids)})]
         if len(ids) < most:
             lane = next(iter(_due(_scan(tx, account, key, rank, 1, now, only=True))), None)
     return ids
@@ -98,7 +99,7 @@ def _scan(
     `only`: of this key alone. The last one is number `MOST` if there may be more.
     """
     start = {"account": account, "key": key, "rank": rank, "now": now}
-    found = tx.execute(_lanes(only), {**start, "share": share, "most": MOST})
+    found = _lanes(only)(tx, {**start, "share": share, "most": MOST})
     return [_Lane(*row) for row in found]
 
 
@@ -114,7 +115,7 @@ def _unlocked(tx: Tx, ids: list[str], now: datetime) -> list[str]:
     """Lock due queued jobs and return them, without those that another transaction has locked."""
     if tx.dialect.name != "postgresql":
         return ids
-    locked = set(tx.scalars(_LOCK, {"ids": ids, "now": now}))
+    locked = {one for (one,) in _LOCK(tx, {"ids": ids, "now": now})}
     return [one for one in ids if one in locked]
 
 
@@ -133,7 +134,7 @@ _LATEST = sa.literal(datetime.max.replace(tzinfo=UTC), job.c.due_at.type)
 
 
 @lru_cache
-def _accounts() -> sa.Select[Any]:
+def _accounts() -> Statement:
     lanes = queue.due_lanes(job.c.account, True)
     account = lanes.selected_columns.lane
 
@@ -146,11 +147,11 @@ def _accounts() -> sa.Select[Any]:
         end(column, last=False) != end(column, last=True)
         for column in (job.c.fairness_key, job.c.queue_rank)
     )
-    return lanes.add_columns(sa.or_(*differ))
+    return Statement(lanes.add_columns(sa.or_(*differ)))
 
 
 @lru_cache
-def _lanes(only: bool) -> sa.Select[Any]:
+def _lanes(only: bool) -> Statement:
     """Return the statement of `_scan`: all of it but `first` is read in the index."""
 
     def after(column: sa.Column[Any], key: Any, rank: Any) -> sa.ScalarSelect[Any]:
@@ -173,11 +174,11 @@ def _lanes(only: bool) -> sa.Select[Any]:
     first_due = sa.case((hop.c.due_at <= _NOW, first.order_by(*_ORDER).limit(1).scalar_subquery()))
     found = sa.select(hop.c.fairness_key, hop.c.queue_rank, hop.c.number, first_due)
     found = found.where(hop.c.fairness_key.is_not(None))
-    return found.where(sa.or_(hop.c.due_at <= _NOW, hop.c.number == most)).limit(_SHARE)
+    return Statement(found.where(sa.or_(hop.c.due_at <= _NOW, hop.c.number == most)).limit(_SHARE))
 
 
 # Bounds by several columns, which no other index has: a planner cannot take another.
-_OLDEST = (
+_OLDEST = Statement(
     sa.select(job.c.id)
     .where(job.c.account == _ACCOUNT, _IS_QUEUED, sa.tuple_(_KEY, _RANK) <= _PLACE)
     .where(sa.tuple_(_KEY, _RANK, _NOW) >= _ENTRY)
@@ -185,7 +186,7 @@ _OLDEST = (
     .limit(_SHARE)
     .with_for_update(skip_locked=True)
 )
-_LOCK = (
+_LOCK = Statement(
     sa.select(job.c.id)
     .where(job.c.id.in_(sa.bindparam("ids", expanding=True)), _IS_QUEUED, job.c.due_at <= _NOW)
     .with_for_update(skip_locked=True)

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 import structlog
 
 from orchestrator.database.bulk import insert
+from orchestrator.database.statements import Statement
 from orchestrator.database.store import Store, Tx
 from orchestrator.database.tables import replay
 from orchestrator.database.tables.rows import JobRow, ReplayRow, fetch
@@ -199,9 +200,16 @@ def find(tx: Tx, replay_id: str) -> ReplayRow | None:
 
 def next_due(tx: Tx) -> tuple[str, datetime] | None:
     """Return the id of the replay that is due first, and when; None if there is none."""
-    due = sa.select(replay.c.id, replay.c.due_at).where(replay.c.due_at.is_not(None))
-    row = tx.execute(due.order_by(replay.c.due_at).limit(1)).first()
-    return None if row is None else (row.id, row.due_at)
+    found = _NEXT_DUE(tx, {})
+    return (found[0][0], found[0][1]) if found else None
+
+
+_NEXT_DUE = Statement(
+    sa.select(replay.c.id, replay.c.due_at)
+    .where(replay.c.due_at.is_not(None))
+    .order_by(replay.c.due_at)
+    .limit(1)
+)
 
 
 def selection_of(row: ReplayRow) -> Selection:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from orchestrator.database.bulk import BulkSelect, one_of
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state
 from orchestrator.engine.submit_outcome import SubmitOutcome
@@ -69,12 +70,7 @@ def _is_accepted(one: SubmitOutcome) -> bool:
 
 def _refused_lately(tx: Tx, accounts: Collection[str]) -> dict[str, int | None]:
     """Return those of the accounts whose vendor refused jobs lately, and the looks at a hold."""
-    if not accounts:
-        return {}
-    table = account_state.c
-    lately = sa.and_(table.account.in_(accounts), sa.or_(table.crowded > 0, table.looks > 0))
-    rows = tx.execute(sa.select(table.account, table.looks).where(lately))
-    return {row.account: row.looks for row in rows}
+    return dict(_REFUSED_LATELY(tx, sorted(accounts)))
 
 
 def _pause_account(tx: Tx, ids: Ids, one: SubmitOutcome, rng: Rng, now: datetime) -> None:
@@ -91,3 +87,11 @@ def _pause_account(tx: Tx, ids: Ids, one: SubmitOutcome, rng: Rng, now: datetime
     tx.execute(sa.update(account_state).where(table.account == account).values(**values))
     if since is None:
         holds.paused(tx, ids, account, until, str(one.note.get("reason", "")), now)
+
+
+_REFUSED_LATELY = BulkSelect(
+    sa.select(account_state.c.account, account_state.c.looks).where(
+        one_of(account_state.c.account),
+        sa.or_(account_state.c.crowded > 0, account_state.c.looks > 0),
+    )
+)

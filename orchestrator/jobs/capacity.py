@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.database.bulk import RowLock, insert
+from orchestrator.database.bulk import BulkSelect, RowLock, bulk_update, insert, one_of
+from orchestrator.database.statements import Statement
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, job
 from orchestrator.foundation.states import IN_FLIGHT
@@ -39,15 +41,8 @@ def free_slots(tx: Tx, limits: Mapping[str, int], now: datetime) -> FreeSlots:
     Locks the accounts' rows first: a limit enforced by counting alone overshoots when two processes
     count at the same time.
     """
-    table = account_state.c
-    held = (table.held_since, table.look_at, table.probing)
-    rows = tx.execute(
-        sa.select(table.account, table.paused_until, *held, table.served_key)
-        .where(account_state.c.account.in_(limits))
-        .order_by(account_state.c.account)
-        .with_for_update()
-    )
     free = FreeSlots()
+    rows = _STATES(tx, sorted(limits))
     for account, paused_until, held_since, look_at, probing, served in rows:
         is_held = held_since is not None
         is_shut = is_held and not (probing and (look_at or now) <= now)
@@ -63,10 +58,8 @@ def free_slots(tx: Tx, limits: Mapping[str, int], now: datetime) -> FreeSlots:
 
 def in_flight(tx: Tx, account: str) -> int:
     """Return how many jobs hold a slot at the vendor."""
-    held = sa.select(sa.func.count()).where(
-        job.c.account == account, job.c.state.in_(IN_FLIGHT), job.c.due_at.is_not(None)
-    )
-    return tx.scalar(held) or 0
+    ((count,),) = _IN_FLIGHT(tx, {"account": account})
+    return int(count)
 
 
 def token_buckets(tx: Tx, rates: Mapping[str, float], now: datetime) -> dict[str, TokenBucket]:
@@ -74,21 +67,20 @@ def token_buckets(tx: Tx, rates: Mapping[str, float], now: datetime) -> dict[str
 
     Call `free_slots` first: it locks their rows.
     """
-    columns = (account_state.c.account, account_state.c.tokens, account_state.c.tokens_at)
-    rows = tx.execute(sa.select(*columns).where(account_state.c.account.in_(rates)))
     stored = {
         account: TokenBucket(rates[account], math.inf if tokens is None else tokens, at or now)
-        for account, tokens, at in rows
+        for account, tokens, at in _TOKENS(tx, sorted(rates))
     }
     return {account: bucket.refilled(now) for account, bucket in stored.items()}
 
 
 def save_buckets(tx: Tx, buckets: Mapping[str, TokenBucket]) -> None:
     """Store the token buckets of accounts."""
-    for account, bucket in buckets.items():
-        mine = account_state.c.account == account
-        values = {"tokens": bucket.tokens, "tokens_at": bucket.at}
-        tx.execute(sa.update(account_state).where(mine).values(**values))
+    rows = [
+        {"was_account": account, "tokens": bucket.tokens, "tokens_at": bucket.at}
+        for account, bucket in buckets.items()
+    ]
+    _SAVE_TOKENS(tx, rows)
 
 
 def save_served(tx: Tx, before: Mapping[str, str], served: Mapping[str, str]) -> None:
@@ -96,10 +88,8 @@ def save_served(tx: Tx, before: Mapping[str, str], served: Mapping[str, str]) ->
 
     `free_slots` has locked the rows.
     """
-    for account, key in served.items():
-        if key != before[account]:
-            mine = account_state.c.account == account
-            tx.execute(sa.update(account_state).where(mine).values(served_key=key))
+    changed = [account for account, key in served.items() if key != before[account]]
+    _SAVE_SERVED(tx, [{"was_account": one, "served_key": served[one]} for one in changed])
 
 
 def lock_accounts(tx: Tx, accounts: Collection[str]) -> None:
@@ -118,4 +108,25 @@ def ensure_accounts(tx: Tx, accounts: Sequence[str]) -> None:
         tx.execute(insert(tx.dialect.name, account_state).on_conflict_do_nothing(), names)
 
 
+# Built once: building a statement costs more than running it.
+def _of_accounts(*names: str) -> sa.Select[Any]:
+    found = sa.select(*(account_state.c[name] for name in ("account", *names)))
+    return found.where(one_of(account_state.c.account))
+
+
+_STATES = BulkSelect(
+    _of_accounts("paused_until", "held_since", "look_at", "probing", "served_key")
+    .order_by(account_state.c.account)
+    .with_for_update()
+)
+_IN_FLIGHT = Statement(
+    sa.select(sa.func.count()).where(
+        job.c.account == sa.bindparam("account"),
+        job.c.state.in_([sa.literal_column(f"'{state}'") for state in IN_FLIGHT]),
+        job.c.due_at.is_not(None),
+    )
+)
+_TOKENS = BulkSelect(_of_accounts("tokens", "tokens_at"))
+_SAVE_TOKENS = bulk_update(account_state, "tokens", "tokens_at", key=("account",))
+_SAVE_SERVED = bulk_update(account_state, "served_key", key=("account",))
 _LOCK = RowLock(account_state.c.account)

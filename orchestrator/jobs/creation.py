@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
-from orchestrator.database.bulk import insert
+from orchestrator.database.bulk import bulk_insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job
 from orchestrator.database.tables.rows import JobRow, fetch
@@ -37,8 +37,7 @@ def create_jobs(tx: Tx, drafts: Sequence[dict[str, Any]]) -> list[Accepted | Pro
         cast(JobRow, {name: draft.get(name, value) for name, value in _DEFAULTS.items()})
         for draft in drafts
     ]
-    statement = insert(tx.dialect.name, job).on_conflict_do_nothing().returning(job.c.id)
-    created = set(tx.scalars(statement, rows))
+    created = {job_id for (job_id,) in _CREATE.read(tx, rows)}
     images.store(tx, [draft for draft in drafts if draft["id"] in created])
     return [
         Accepted(row)
@@ -88,3 +87,6 @@ def _external_id_taken(tx: Tx, row: JobRow) -> Accepted | Conflict:
 _DEFAULTS: dict[str, Any] = {
     column.name: getattr(column.default, "arg", None) for column in job.columns
 }
+_CREATE = bulk_insert(
+    job, *_DEFAULTS, on_conflict=lambda made: made.on_conflict_do_nothing(), returning=job.c.id
+)

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 
-from orchestrator.database.bulk import BulkSelect, bulk_update, one_of
+from orchestrator.database.bulk import BulkSelect, bulk_insert, bulk_update, one_of
+from orchestrator.database.statements import Statement
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import event, job, trace
 from orchestrator.database.tables.rows import JobRow, fetch
@@ -151,17 +152,7 @@ class Ledger:
         now = self._clock.now()
         if not claimed:
             return []
-        live = sa.and_(job.c.id.in_([row["id"] for row in claimed]), job.c.deadline_at > now)
-        values = {
-            "state": JobState.SUBMITTING,
-            "attempt": job.c.attempt + 1,
-            "misses": 0,
-            "version": job.c.version + 1,
-            # The claim goes on.
-            "claimed_by": job.c.claimed_by,
-        }
-        queued = sa.update(job).where(live, job.c.state == JobState.QUEUED)
-        rows = fetch(tx, JobRow, queued.values(**values).returning(job))
+        rows = _BEGIN.rows(tx, JobRow, {"ids": [row["id"] for row in claimed], "now": now})
         notes = [
             Note(row["id"], "submit", {"attempt": row["attempt"], "outcome": "begun"})
             for row in rows
@@ -332,13 +323,11 @@ class Ledger:
 
     def overdue(self, tx: Tx, now: datetime, limit: int = 500) -> list[str]:
         """Return the ids of live jobs whose deadline has passed."""
-        late = sa.and_(job.c.deadline_at <= now, job.c.due_at.is_not(None))
-        return list(tx.scalars(sa.select(job.c.id).where(late).limit(limit)))
+        return [one for (one,) in _OVERDUE(tx, {"now": now, "limit": limit})]
 
     def note(self, tx: Tx, notes: Sequence[Note], now: datetime) -> None:
         """Add entries to the histories of jobs."""
-        if notes:
-            tx.execute(sa.insert(trace), [note._asdict() | {"at": now} for note in notes])
+        _NOTE(tx, [note._asdict() | {"at": now} for note in notes])
 
 
 #: What a report may change. The wide columns (input, metadata) are written once, at creation. The
@@ -374,6 +363,29 @@ _WAS_STUCK = (
 # Built once: building a statement costs more than running it.
 _FIND = BulkSelect(sa.select(job).where(one_of(job.c.id)).order_by(job.c.id).with_for_update())
 _COLUMNS = job.c.keys()
+_BEGIN = Statement(
+    sa.update(job)
+    .where(
+        job.c.id.in_(sa.bindparam("ids", expanding=True)),
+        job.c.state == JobState.QUEUED,
+        job.c.deadline_at > sa.bindparam("now"),
+    )
+    .values(
+        state=JobState.SUBMITTING,
+        attempt=job.c.attempt + 1,
+        misses=0,
+        version=job.c.version + 1,
+        # The claim goes on.
+        claimed_by=job.c.claimed_by,
+    )
+    .returning(job)
+)
+_OVERDUE = Statement(
+    sa.select(job.c.id)
+    .where(job.c.deadline_at <= sa.bindparam("now"), job.c.due_at.is_not(None))
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
+_NOTE = bulk_insert(trace, "job_id", "at", "kind", "detail")
 _QUERIED = sa.select(*(job.c[name] for name in ("id", "account", "due_at", "queried_at")))
 _LOCK = BulkSelect(sa.select(job.c.id).where(one_of(job.c.id)).order_by(job.c.id).with_for_update())
 _USED = BulkSelect(
