@@ -53,8 +53,6 @@ class FirstClaim:
         self.claims: list[ClaimedDelivery] = []
         #: Claims of runs whose end is not known: the unit ran again, or its commit failed.
         self.doubtful: list[ClaimedDelivery] = []
-        #: True if all that became due is claimed.
-        self.is_complete = False
 
     def reset(self) -> None:
         """Drop what was claimed: the unit of work runs again, or has failed."""
@@ -62,7 +60,6 @@ class FirstClaim:
             self._begun = False
         self.doubtful += self.claims
         self.claims = []
-        self.is_complete = False
 
     def revoke(self) -> bool:
         """Return whether nothing is claimed, nor will be: its transaction waits for others."""
@@ -98,7 +95,6 @@ class FirstClaim:
                 continue
             row.update(due_at=after(now, lane.lease), lease=1, claimed_by=by)
             self.claims.append(lane.claim(_queued(row), _event(bodies[row["event_id"]])))
-        self.is_complete = len(self.claims) == due.total()
 
 
 class FirstClaims:

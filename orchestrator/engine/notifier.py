@@ -102,12 +102,11 @@ class Notifier:
         if stage in self.workers:
             self.workers[stage].make_room()
 
-    def announce(self, results: Sequence[ApplyResult], *, are_claimed: bool = False) -> None:
-        """Wake the waiters that committed results concern; log and count the results.
-
-        `are_claimed`: so are the deliveries that they made due.
-        """
+    def announce(self, results: Sequence[ApplyResult]) -> None:
+        """Wake the waiters that committed results concern; log and count the results."""
         for result in results:
+            if result.owed:
+                self._wake("deliver")
             row = result.job
             if row is None:
                 continue
@@ -115,8 +114,6 @@ class Notifier:
             self.job_waiters.wake(row["id"])
             if result.moved or result.outcome is ReportOutcome.STUCK:
                 self._feed.wake()
-                if not are_claimed:
-                    self._wake("deliver")
             if result.moved in FINAL:
                 vendor = self._vendors.get(row["account"])
                 self._learning.ended(row, ours=result.ours)

@@ -171,25 +171,22 @@ class Receiver:
     async def _accept(self, received: ReceivedPush) -> None:
         if self.first_claims.possible:
             # A task, that goes on if the sender leaves: what it claimed is to be worked on.
-            applied, are_claimed = await asyncio.shield(
-                asyncio.create_task(self._save_and_claim(received))
-            )
+            applied = await asyncio.shield(asyncio.create_task(self._save_and_claim(received)))
         else:
-            applied, are_claimed = await self._save(received), False
+            applied = await self._save(received)
         result = _RESULTS.get(applied.outcome, "accepted") if applied else "malformed"
         self.metrics.pushes(self.vendors[received.row["account"]].name, result).inc()
         if applied is not None:
             if applied.job is not None and not applied.moved:
                 self.learning.pushed_late(applied.job)
-            self.notifier.announce([applied], are_claimed=are_claimed)
+            self.notifier.announce([applied])
         if received.poll:
             self.notifier.wake("poll")
 
-    async def _save_and_claim(self, received: ReceivedPush) -> tuple[ApplyResult | None, bool]:
-        """Save a push, and claim its deliveries; also return whether all of them are claimed."""
+    async def _save_and_claim(self, received: ReceivedPush) -> ApplyResult | None:
+        """Save a push, and claim its deliveries."""
         async with self.first_claims.one() as first:
-            applied = await self._save(received._replace(first=first))
-        return applied, first is not None and first.is_complete
+            return await self._save(received._replace(first=first))
 
     async def _reject(
         self,

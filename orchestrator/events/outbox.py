@@ -63,14 +63,15 @@ def publish(
     now: datetime,
     asked: Callable[[], Subscriptions] | None = None,
     claim: Claim | None = None,
-) -> list[str]:
-    """Write the events, and one delivery per event and matching subscriber. Return the event ids.
+) -> bool:
+    """Write the events, and one delivery per event and matching subscriber.
 
-    Call it in the transaction that makes the events true. `asked` returns the subscriptions, if
-    this transaction has asked for them. `claim` may claim the deliveries.
+    Return whether deliveries are due that are not claimed. Call it in the transaction that makes
+    the events true. `asked` returns the subscriptions, if this transaction has asked for them.
+    `claim` may claim the deliveries.
     """
     if not new:
-        return []
+        return False
     subscriptions = asked() if asked else current(tx)
     events: list[dict[str, Any]] = []
     targets: list[tuple[str, str, str]] = []
@@ -91,7 +92,7 @@ def publish(
         claim(tx, deliveries, events, now)
     _EVENTS(tx, events)
     _DELIVERIES(tx, deliveries)
-    return [row["id"] for row in events]
+    return any(row["due_at"] is not None and row["claimed_by"] is None for row in deliveries)
 
 
 # Built once: constructing a statement costs more than executing it.

@@ -40,12 +40,14 @@ class ApplyResult(NamedTuple):
     """The effect of one report: its outcome, and the job after all of them (None: there is none).
 
     `moved`: the state it moved the job to. `ours`: it was a verdict of ours, not the vendor's.
+    `owed`: its transaction left deliveries due that are not claimed.
     """
 
     outcome: ReportOutcome
     job: JobRow | None
     moved: JobState | None = None
     ours: bool = False
+    owed: bool = False
 
 
 class Note(NamedTuple):
@@ -217,8 +219,8 @@ class Ledger:
         notices = push_health.track(
             tx, health, self._vendors, learned, reports, moves, accounts, now
         )
-        publish(tx, self._ids, batch.events + notices, now, asked.subscriptions, claim)
-        return results
+        owed = publish(tx, self._ids, batch.events + notices, now, asked.subscriptions, claim)
+        return [result._replace(owed=True) for result in results] if owed else results
 
     def _apply(self, batch: _ApplyBatch, report: ReportEvent) -> ApplyResult:
         row = batch.rows.get(report.job_id)
@@ -297,8 +299,8 @@ class Ledger:
         events = [
             NewEvent(kind, source, job_json(row, self._base), row["sequence"], row) for row in rows
         ]
-        publish(tx, self._ids, events, self._clock.now())
-        return [ApplyResult(ReportOutcome.STUCK, row) for row in rows]
+        owed = publish(tx, self._ids, events, self._clock.now())
+        return [ApplyResult(ReportOutcome.STUCK, row, owed=owed) for row in rows]
 
     def poll_now(self, tx: Tx, job_ids: Sequence[str], now: datetime) -> None:
         """Make jobs due for a status query, unless they are claimed for one.

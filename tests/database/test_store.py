@@ -36,6 +36,12 @@ def names(tx: Tx) -> set[str]:
     return set(tx.scalars(sa.select(account_state.c.account)))
 
 
+def _change_nothing(tx: Tx) -> None:
+    """Write, so that the commit waits for the disk: on the thread."""
+    put(tx, "gate")
+    tx.execute(sa.delete(account_state).where(account_state.c.account == "gate"))
+
+
 class Gate:
     """A commit that waits until the gate is opened, so that later units share the next one."""
 
@@ -43,7 +49,7 @@ class Gate:
         self._open, self._reached = threading.Event(), threading.Event()
         assert isinstance(store._database, Sqlite)
         sa.event.listen(store._database._engine, "commit", self._wait)
-        self._passed = asyncio.ensure_future(store.write(lambda _: None))
+        self._passed = asyncio.ensure_future(store.write(_change_nothing))
 
     def _wait(self, _: Tx) -> None:
         self._reached.set()
@@ -130,6 +136,8 @@ async def test_a_claim_is_committed_without_the_thread_that_waits_for_the_disk(
     store.start()
     try:
         assert await store.claim(put, "a") == "a"
+        # Nor is a unit that has written nothing.
+        assert await store.write(names) == {"a"}
         assert not any(pool._threads for pool in threads)
         # Its pages are in the log: a checkpoint that they make due waits for the next thread.
         assert await store.claim(lambda tx: tx.exec_driver_sql(_CHECKPOINT).scalar()) == 0
@@ -147,6 +155,21 @@ async def fill_disk(store: Store) -> None:
         tx.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
     await store.write(limit)
+
+
+async def test_a_commit_that_fails_fails_its_own_units_alone(store: Store) -> None:
+    assert isinstance(store._database, Sqlite)
+    fails = iter([True])
+
+    def fail(_: Tx) -> None:
+        if next(fails, False):
+            raise OSError("the disk is gone")
+
+    sa.event.listen(store._database._engine, "commit", fail)
+    with pytest.raises(OSError, match="gone"):
+        await store.write(put, "a")
+    assert await store.write(put, "b") == "b"
+    assert await store.read(names) == {"b"}
 
 
 async def test_many_items_share_few_commits(store: Store) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import httpx
 
 from orchestrator.app import application, build
 from orchestrator.cli.server import server_of
-from orchestrator.database.store import Tx
 from orchestrator.engine.runtime import Runtime
 from orchestrator.events.outbox import NewEvent, publish
 from orchestrator.foundation.states import EventType, Source
@@ -37,7 +36,13 @@ class Service:
         self, *data: Mapping[str, Any], kind: EventType = EventType.JOB_SUCCEEDED
     ) -> list[str]:
         """Commit events in one transaction, and return their ids."""
-        ids = await self.runtime.store.write(_publish, self.runtime, kind, data)
+        ids = self.runtime.ids.many("evt", len(data))
+        events = [
+            NewEvent(kind, Source.OPERATOR, item, id=one)
+            for item, one in zip(data, ids, strict=True)
+        ]
+        clock = self.runtime.clock
+        await self.runtime.store.write(publish, self.runtime.ids, events, clock.now())
         self.runtime.notifier.wake("deliver")
         return ids
 
@@ -52,17 +57,6 @@ class Service:
             base_url=self.url, headers=KEYED, timeout=90, verify=False
         ) as http:
             yield http
-
-
-def _publish(
-    tx: Tx, runtime: Runtime, kind: EventType, data: Sequence[Mapping[str, Any]]
-) -> list[str]:
-    return publish(
-        tx,
-        runtime.ids,
-        [NewEvent(kind, Source.OPERATOR, item) for item in data],
-        runtime.clock.now(),
-    )
 
 
 @contextlib.asynccontextmanager

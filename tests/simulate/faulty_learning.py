@@ -22,13 +22,11 @@ from orchestrator.jobs.query_economy import Expectation
 _run, _ended, _announce = Learning.run, Learning.ended, Notifier.announce
 
 
-def announce_with_each_report(
-    self: Notifier, results: Sequence[ApplyResult], *, are_claimed: bool = False
-) -> None:
+def announce_with_each_report(self: Notifier, results: Sequence[ApplyResult]) -> None:
     """Announce the state after all reports of a transaction with each of them that moved it."""
     state = [JobState(one.job["state"]) if one.job and one.moved else None for one in results]
     moved = [one._replace(moved=now) for one, now in zip(results, state, strict=True)]
-    _announce(self, moved, are_claimed=are_claimed)
+    _announce(self, moved)
 
 
 def one_key_for_all_models(row: JobRow) -> LatencyKey:

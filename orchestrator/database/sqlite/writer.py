@@ -2,8 +2,8 @@
 
 Statements run on the event loop, durable commits on a thread. A statement takes microseconds and
 needs the GIL anyway: on another thread it would compete with the loop for it, which costs more than
-the statement. So does a commit that does not wait for the disk. A durable one waits without the
-GIL, while the loop collects the next group.
+the statement. So does a commit that does not wait for the disk, as one of nothing. A durable one
+waits without the GIL, while the loop collects the next group.
 
 The loop never waits for a lock: a group that finds another program writing runs on the thread.
 """
@@ -16,7 +16,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
@@ -52,6 +52,8 @@ class Writer:
         self, engine: sa.Engine, thread: Executor, check: Callable[[], None] = lambda: None
     ) -> None:
         self._engine = engine
+        #: Kept between transactions: to make one costs more than to begin and to commit.
+        self._connection: sa.Connection | None = None
         self._check = check
         self._waiting: deque[Unit] = deque()
         self._thread = thread
@@ -60,6 +62,8 @@ class Writer:
         self._task.set_result([])
         #: True if the next commit would wait for the disk, as the connection is set.
         self._durable: bool | None = None
+        #: The rows that the connection had changed when the transaction began.
+        self._changes = 0
         #: True while a group is run or committed, or scheduled to be.
         self._busy = False
         self._closed = False
@@ -99,6 +103,7 @@ class Writer:
         resolve_threadsafe(self._task.result())
         while group := self._next_group():
             resolve_threadsafe(self._transact(group))
+        self._abandon()
         self._wait_for_locks(LOCK_TIMEOUT)
         self._checkpoint_log("TRUNCATE")
 
@@ -118,14 +123,13 @@ class Writer:
                 return
             if not (group := self._next_group()):
                 break
-            durable = any(unit.durable for unit in group)
             try:
-                results, tx = self._executed(group, durable)
+                results, tx = self._executed(group)
             except _Locked:
                 self._in_thread(loop, self._transact, group)
                 return
             if tx is not None:
-                if durable:
+                if self._durable and self._has_written(tx):
                     self._in_thread(loop, self._commit, tx, results)
                     return
                 results = self._commit(tx, results)
@@ -135,26 +139,36 @@ class Writer:
     def _next_group(self) -> list[Unit]:
         return [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
 
-    def _executed(
-        self, group: list[Unit], durable: bool
-    ) -> tuple[list[UnitResult], sa.Connection | None]:
+    def _executed(self, group: list[Unit]) -> tuple[list[UnitResult], sa.Connection | None]:
         """Return the results and the open transaction; None if it failed. Raises `_Locked`."""
+        durable = any(unit.durable for unit in group)
         try:
-            with raising_unavailable(), contextlib.ExitStack() as undo:
-                tx = undo.enter_context(self._engine.connect())
+            with raising_unavailable():
+                tx = self._connection = self._connection or self._engine.connect()
                 # Only outside a transaction: https://sqlite.org/pragma.html#pragma_synchronous
                 if durable != self._durable:
                     wait_for_disk(tx, durable)
                     self._durable = durable
                 _begin(tx)
-                results = execute(tx, group)
-                undo.pop_all()
-                return results, tx
+                self._changes = _changes(tx)
+                return execute(tx, group), tx
         except _Locked:
             raise
         except Exception as error:
-            self._durable = None
+            self._abandon()
             return _failed(group, error), None
+
+    def _has_written(self, tx: sa.Connection) -> bool:
+        return _changes(tx) > self._changes
+
+    def _abandon(self) -> None:
+        """Roll back, and let the next transaction make the connection anew."""
+        connection, self._connection, self._durable = self._connection, None, None
+        if connection is not None:
+            # The driver too: to SQLAlchemy a commit ends a transaction, even if it fails.
+            with contextlib.suppress(sqlite3.Error, sa.exc.SQLAlchemyError):
+                _driver(connection).rollback()
+            connection.close()
 
     def _transact(self, group: list[Unit]) -> list[UnitResult]:
         """Run and commit a group, and wait for the lock before, all on this thread.
@@ -163,7 +177,7 @@ class Writer:
         """
         self._wait_for_locks(LOCK_TIMEOUT)
         try:
-            results, tx = self._executed(group, any(unit.durable for unit in group))
+            results, tx = self._executed(group)
             return results if tx is None else self._commit(tx, results)
         except _Locked as error:
             return _failed([*group, *self._drain()], error)
@@ -203,12 +217,13 @@ class Writer:
 
     def _commit(self, tx: sa.Connection, results: list[UnitResult]) -> list[UnitResult]:
         try:
-            with raising_unavailable(), tx:
+            with raising_unavailable():
                 # Before, so that no work appears that was refused; after, since it may be lost now.
                 self._check()
                 tx.commit()
             self._check()
         except BaseException as error:
+            self._abandon()
             return _failed([result.unit for result in results], error)
         self.commits += 1
         return results
@@ -221,6 +236,15 @@ class Writer:
             connection.cursor().execute(f"PRAGMA wal_checkpoint({mode})").close()
         connection.close()
         return []
+
+
+def _changes(tx: sa.Connection) -> int:
+    """Return how many rows a connection has changed, ever."""
+    return int(_driver(tx).total_changes)
+
+
+def _driver(tx: sa.Connection) -> sqlite3.Connection:
+    return cast("sqlite3.Connection", tx.connection.driver_connection)
 
 
 def _begin(tx: sa.Connection) -> None:
