@@ -8,11 +8,14 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from orchestrator.database.backend import Sqlite
+from orchestrator.database.sqlite import writer
+from orchestrator.database.sqlite.engine import CHECKPOINT
 from orchestrator.database.store import Batch, Store, Tx
 from orchestrator.database.tables import account_state
 from orchestrator.foundation.errors import Unavailable
@@ -139,12 +142,60 @@ async def test_a_claim_is_committed_without_the_thread_that_waits_for_the_disk(
         # Nor is a unit that has written nothing.
         assert await store.write(names) == {"a"}
         assert not any(pool._threads for pool in threads)
-        # Its pages are in the log: a checkpoint that they make due waits for the next thread.
-        assert await store.claim(lambda tx: tx.exec_driver_sql(_CHECKPOINT).scalar()) == 0
-        assert await store.write(lambda tx: tx.exec_driver_sql(_CHECKPOINT).scalar()) == 4000
-        assert await store.read(names) == {"a"}
+        assert await store.write(put, "b") == "b"
+        assert any(pool._threads for pool in threads)
     finally:
         store.close()
+
+
+class CommitThreads:
+    """Of each commit: whether the loop ran it, and after how many pages it checkpoints."""
+
+    def __init__(self, store: Store) -> None:
+        assert isinstance(store._database, Sqlite)
+        self.seen: list[tuple[bool, int]] = []
+        self._loop = threading.get_ident()
+        sa.event.listen(store._database._engine, "commit", self._note)
+
+    def _note(self, tx: Tx) -> None:
+        driver: Any = tx.connection.driver_connection
+        ((pages,),) = driver.execute(_CHECKPOINT).fetchall()
+        self.seen.append((threading.get_ident() == self._loop, pages))
+
+
+async def put_one_by_one(store: Store, count: int) -> None:
+    for n in range(count):
+        await store.write(put, f"{n}")
+
+
+async def test_a_lone_unit_commits_on_the_loop_while_commits_are_quick(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "QUICK", 10.0)
+    commits = CommitThreads(store)
+    await put_one_by_one(store, 3 * writer._IN_A_ROW)
+    assert commits.seen.count((True, 0)) > 2 * writer._IN_A_ROW
+    # Those on the thread may checkpoint, so that the log does not grow for ever.
+    assert commits.seen.count((False, CHECKPOINT)) >= 2
+    assert commits.seen.count((True, 0)) + commits.seen.count((False, CHECKPOINT)) == len(
+        commits.seen
+    )
+
+
+async def test_a_slow_disk_keeps_commits_off_the_loop(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "QUICK", 0.0)
+    commits = CommitThreads(store)
+    await put_one_by_one(store, 10)
+    assert commits.seen == [(False, CHECKPOINT)] * 10
+
+
+async def test_a_group_commits_off_the_loop(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "QUICK", 10.0)
+    commits = CommitThreads(store)
+    await asyncio.gather(*(store.write(put, f"{n}") for n in range(10)))
+    assert commits.seen == [(False, CHECKPOINT)]
 
 
 async def fill_disk(store: Store) -> None:

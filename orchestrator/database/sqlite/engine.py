@@ -149,9 +149,13 @@ class ManualTransactionDialect(SQLiteDialect_pysqlite):
 
 
 def wait_for_disk(tx: sa.Connection, wait: bool) -> None:
-    """Set whether the next commit waits for the disk; if not, a later one does, and checkpoints."""
+    """Set whether the next commit waits for the disk; if not, a later one does."""
     _run(tx.connection, f"PRAGMA synchronous={'FULL' if wait else 'NORMAL'}")
-    _run(tx.connection, f"PRAGMA wal_autocheckpoint={CHECKPOINT if wait else 0}")
+
+
+def checkpoint_with_commit(tx: sa.Connection, allowed: bool) -> None:
+    """Set whether the next commit may checkpoint, if it makes the log long enough."""
+    _run(tx.connection, f"PRAGMA wal_autocheckpoint={CHECKPOINT if allowed else 0}")
 
 
 def _run(connection: PoolProxiedConnection, statement: str) -> None:

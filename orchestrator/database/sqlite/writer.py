@@ -5,6 +5,9 @@ needs the GIL anyway: on another thread it would compete with the loop for it, w
 the statement. So does a commit that does not wait for the disk, as one of nothing. A durable one
 waits without the GIL, while the loop collects the next group.
 
+A lone unit has no next group, and with a quick disk its commit costs less than to hand it to the
+thread: it stays on the loop as long as no commit took longer lately. Only the thread checkpoints.
+
 The loop never waits for a lock: a group that finds another program writing runs on the thread.
 """
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
@@ -20,7 +24,12 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
-from orchestrator.database.sqlite.engine import is_locked, wait_for_disk, wait_for_locks
+from orchestrator.database.sqlite.engine import (
+    checkpoint_with_commit,
+    is_locked,
+    wait_for_disk,
+    wait_for_locks,
+)
 from orchestrator.database.unit_of_work import (
     BACKLOG,
     Unit,
@@ -36,6 +45,12 @@ from orchestrator.foundation.errors import Unavailable
 GROUP = 128
 #: Seconds that units wait while another program writes.
 LOCK_TIMEOUT = 5.0
+#: Seconds of a quick commit: what it costs to hand one to the thread, twice.
+QUICK = 0.002
+#: Commits on the loop in a row; then one on the thread may checkpoint.
+_IN_A_ROW = 64
+#: How long commits take is the longest, and that counts less with each later one.
+_FADES = 0.9
 
 
 class _Locked(Unavailable):
@@ -62,8 +77,13 @@ class Writer:
         self._task.set_result([])
         #: True if the next commit would wait for the disk, as the connection is set.
         self._durable: bool | None = None
+        #: True if the next commit may checkpoint, as the connection is set.
+        self._checkpoints: bool | None = None
         #: The rows that the connection had changed when the transaction began.
         self._changes = 0
+        #: Seconds that a durable commit took lately, and such commits on the loop in a row.
+        self._seconds = 1.0
+        self._in_a_row = 0
         #: True while a group is run or committed, or scheduled to be.
         self._busy = False
         self._closed = False
@@ -129,10 +149,10 @@ class Writer:
                 self._in_thread(loop, self._transact, group)
                 return
             if tx is not None:
-                if self._durable and self._has_written(tx):
+                if self._waits(tx) and not self._is_quick(group):
                     self._in_thread(loop, self._commit, tx, results)
                     return
-                results = self._commit(tx, results)
+                results = self._commit(tx, results, on_loop=True)
             resolve(results)
         self._busy = False
 
@@ -158,12 +178,19 @@ class Writer:
             self._abandon()
             return _failed(group, error), None
 
-    def _has_written(self, tx: sa.Connection) -> bool:
-        return _changes(tx) > self._changes
+    def _waits(self, tx: sa.Connection) -> bool:
+        """Return whether the commit of a transaction will wait for the disk."""
+        return bool(self._durable) and _changes(tx) > self._changes
+
+    def _is_quick(self, group: list[Unit]) -> bool:
+        """Return whether the commit of a group would gain nothing by the thread."""
+        is_alone = len(group) == 1 and not self._waiting
+        return is_alone and self._seconds < QUICK and self._in_a_row < _IN_A_ROW
 
     def _abandon(self) -> None:
         """Roll back, and let the next transaction make the connection anew."""
-        connection, self._connection, self._durable = self._connection, None, None
+        connection, self._connection = self._connection, None
+        self._durable = self._checkpoints = None
         if connection is not None:
             # The driver too: to SQLAlchemy a commit ends a transaction, even if it fails.
             with contextlib.suppress(sqlite3.Error, sa.exc.SQLAlchemyError):
@@ -215,9 +242,15 @@ class Writer:
         # Not at once: the units that the resolved waiters submit may share the next commit.
         loop.call_soon(self._next, loop)
 
-    def _commit(self, tx: sa.Connection, results: list[UnitResult]) -> list[UnitResult]:
+    def _commit(
+        self, tx: sa.Connection, results: list[UnitResult], *, on_loop: bool = False
+    ) -> list[UnitResult]:
+        waits, started = self._waits(tx), time.perf_counter()
         try:
             with raising_unavailable():
+                if self._checkpoints is not (not on_loop):
+                    self._checkpoints = not on_loop
+                    checkpoint_with_commit(tx, self._checkpoints)
                 # Before, so that no work appears that was refused; after, since it may be lost now.
                 self._check()
                 tx.commit()
@@ -225,6 +258,9 @@ class Writer:
         except BaseException as error:
             self._abandon()
             return _failed([result.unit for result in results], error)
+        if waits:
+            self._seconds = max(time.perf_counter() - started, _FADES * self._seconds)
+            self._in_a_row = self._in_a_row + 1 if on_loop else 0
         self.commits += 1
         return results
 
