@@ -8,15 +8,25 @@ acknowledgement.
 
 A subscriber that is slow is no cause: its exchanges take most of the time of its deliveries. Nor is
 a loop that has time. And a long backlog may not keep pushes out: they wait `LONGEST` at a time.
+
+Also, while deliveries are made, `PLACES` pushes at a time are processed: the deliveries of a larger
+group would all wait for the whole group, and for each other.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
+from collections import deque
+from collections.abc import AsyncIterator
 from typing import Final
 
 #: Seconds that pushes wait, at most.
 LONGEST: Final = 0.25
+#: Pushes that are processed at the same time, if deliveries were claimed in the last `LATELY` s.
+PLACES: Final = 24
+LATELY: Final = 0.1
 #: Seconds that a delivery may be behind its event, and the loop behind its timer.
 _BEHIND: Final = 0.03
 _LATE: Final = 0.002
@@ -39,9 +49,47 @@ class PushPacing:
         self._late = 0.0
         #: Seconds that an attempt takes more here than its exchange takes, on average.
         self._ours = 0.0
+        #: Pushes that are processed, those that wait for a place, and when deliveries were claimed.
+        self._inside = 0
+        self._waiting = deque[asyncio.Future[None]]()
+        self._claimed_at = -math.inf
 
-    async def turn(self) -> None:
-        """Return when a push may be processed."""
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Process a push in the block, which begins when it may."""
+        await self._opened()
+        await self._enter()
+        try:
+            yield
+        finally:
+            self._leave()
+
+    async def _enter(self) -> None:
+        if not self._is_full():
+            self._inside += 1
+            return
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if not place.cancelled():
+                self._leave()
+            raise
+
+    def _leave(self) -> None:
+        self._inside -= 1
+        while self._waiting and not self._is_full():
+            place = self._waiting.popleft()
+            if not place.done():
+                self._inside += 1
+                place.set_result(None)
+
+    def _is_full(self) -> bool:
+        lately = asyncio.get_running_loop().time() - self._claimed_at < LATELY
+        return lately and self._inside >= PLACES
+
+    async def _opened(self) -> None:
         loop = asyncio.get_running_loop()
         before, self._pushed_at = self._pushed_at, loop.time()
         if self._looks is None and self._pushed_at - before < _EVERY:
@@ -58,6 +106,7 @@ class PushPacing:
 
         `is_all`: no other is due.
         """
+        self._claimed_at = asyncio.get_running_loop().time()
         if is_all or behind < _BEHIND:
             self._open()
         elif self._turn is None and self._late > _LATE and self._ours > 0:

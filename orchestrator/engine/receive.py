@@ -115,7 +115,17 @@ class Receiver:
 
         `peer` is the address of its sender. Raises `BadSignature`, `NotJson` and `Unavailable`.
         """
-        await self.push_pacing.turn()
+        async with self.push_pacing.turn():
+            await self._process(vendor, callback, headers, body, peer)
+
+    async def _process(
+        self,
+        vendor: Vendor,
+        callback: Callback,
+        headers: Mapping[str, str],
+        body: bytes,
+        peer: str | None,
+    ) -> None:
         row = self._row(vendor, callback, headers, body)
         try:
             row["verified"] = _verify(vendor, headers, body)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from orchestrator.engine.push_pacing import LONGEST, PushPacing
+from orchestrator.engine.push_pacing import LATELY, LONGEST, PLACES, PushPacing
 
 
 @pytest.fixture
@@ -15,11 +15,16 @@ async def pacing() -> PushPacing:
     return PushPacing()
 
 
+async def taken(pacing: PushPacing) -> None:
+    async with pacing.turn():
+        return
+
+
 async def burst(pacing: PushPacing, *, busy: float) -> None:
     """Let pushes come two at a time, while something occupies the loop."""
     for _ in range(10):
-        await pacing.turn()
-        await pacing.turn()
+        await taken(pacing)
+        await taken(pacing)
         # A loop that is busy is what this is about.
         time.sleep(busy)  # noqa: ASYNC251
         await asyncio.sleep(0.001)
@@ -31,7 +36,7 @@ def attempts(pacing: PushPacing, exchange: float, whole: float) -> None:
 
 
 async def is_held(pacing: PushPacing) -> bool:
-    waiting = asyncio.create_task(pacing.turn())
+    waiting = asyncio.create_task(taken(pacing))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     held = not waiting.done()
@@ -50,7 +55,7 @@ async def test_pushes_wait_while_deliveries_are_behind_and_go_on_together(
     pacing: PushPacing,
 ) -> None:
     await behind(pacing)
-    waiting = [asyncio.create_task(pacing.turn()) for _ in range(10)]
+    waiting = [asyncio.create_task(taken(pacing)) for _ in range(10)]
     await asyncio.sleep(0)
     assert not any(one.done() for one in waiting)
     pacing.claimed(0.01, is_all=False)
@@ -69,7 +74,7 @@ async def test_they_go_on_once_nothing_else_is_due(pacing: PushPacing) -> None:
 async def test_they_never_wait_longer_than_a_moment(pacing: PushPacing) -> None:
     await behind(pacing)
     began = time.monotonic()
-    await pacing.turn()
+    await taken(pacing)
     assert LONGEST / 2 < time.monotonic() - began < LONGEST + 2
 
 
@@ -98,7 +103,7 @@ async def test_a_loop_that_has_time_holds_up_no_push(pacing: PushPacing) -> None
 
 async def test_a_push_that_is_given_up_takes_no_turn_of_others(pacing: PushPacing) -> None:
     await behind(pacing)
-    given_up, other = (asyncio.create_task(pacing.turn()) for _ in range(2))
+    given_up, other = (asyncio.create_task(taken(pacing)) for _ in range(2))
     await asyncio.sleep(0)
     given_up.cancel()
     pacing.claimed(0.0, is_all=True)
@@ -107,7 +112,65 @@ async def test_a_push_that_is_given_up_takes_no_turn_of_others(pacing: PushPacin
 
 
 async def test_nothing_looks_at_the_loop_while_pushes_are_rare(pacing: PushPacing) -> None:
-    await pacing.turn()
+    await taken(pacing)
     await asyncio.sleep(0.02)
-    await pacing.turn()
+    await taken(pacing)
     assert pacing._looks is None
+
+
+class Pushes:
+    """Pushes that are processed until they are let go."""
+
+    def __init__(self, pacing: PushPacing, count: int) -> None:
+        self._pacing, self._end = pacing, asyncio.Event()
+        self.inside = self.most = self.done = 0
+        self.tasks = [asyncio.create_task(self._process()) for _ in range(count)]
+
+    async def _process(self) -> None:
+        async with self._pacing.turn():
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            await self._end.wait()
+            # A commit.
+            await asyncio.sleep(0)
+            self.inside -= 1
+            self.done += 1
+
+    async def end(self) -> None:
+        self._end.set()
+        await asyncio.wait_for(asyncio.gather(*self.tasks, return_exceptions=True), 10)
+
+
+async def test_so_many_pushes_are_processed_at_once_while_deliveries_are_made(
+    pacing: PushPacing,
+) -> None:
+    pacing.claimed(0.0, is_all=True)
+    pushes = Pushes(pacing, 4 * PLACES)
+    await asyncio.sleep(0.001)
+    assert pushes.inside == PLACES
+    await pushes.end()
+    assert (pushes.most, pushes.done) == (PLACES, 4 * PLACES)
+
+
+async def test_any_number_is_processed_at_once_while_none_are(pacing: PushPacing) -> None:
+    pacing._claimed_at = asyncio.get_running_loop().time() - 2 * LATELY
+    pushes = Pushes(pacing, 4 * PLACES)
+    await asyncio.sleep(0.001)
+    assert pushes.inside == 4 * PLACES
+    await pushes.end()
+
+
+async def test_a_place_that_is_given_up_goes_to_the_next(pacing: PushPacing) -> None:
+    pacing.claimed(0.0, is_all=True)
+    pushes = Pushes(pacing, 3 * PLACES)
+    await asyncio.sleep(0.001)
+    # Some that are processed, and some that wait.
+    for task in pushes.tasks[::2]:
+        task.cancel()
+    await asyncio.sleep(0.001)
+    assert pushes.inside - PLACES // 2 == PLACES
+    pacing.claimed(0.0, is_all=True)
+    await pushes.end()
+    assert pushes.done == len(pushes.tasks[1::2])
+    assert pacing._inside == 0
+    assert not await is_held(pacing)

@@ -87,12 +87,14 @@ def _most(plan: Plan) -> int:
     return max(MANY, int(plan.seconds * 8000))
 
 
-def prepare(engine: sa.Engine, plan: Plan, to: str = seed.NOWHERE) -> Jobs:
+def prepare(
+    engine: sa.Engine, plan: Plan, to: str = seed.NOWHERE, *, max_in_flight: int = 32
+) -> Jobs:
     """Insert more jobs than there is time to push, and a subscriber to their events.
 
     One that is nowhere is paused.
     """
-    seed.subscribe(engine, to, paused=to == seed.NOWHERE)
+    seed.subscribe(engine, to, paused=to == seed.NOWHERE, max_in_flight=max_in_flight)
     return shuffled(seed.submitted_jobs(engine, _most(plan), plan.accounts or 1))
 
 

@@ -21,6 +21,9 @@ from orchestrator.cli.bench.scratch_database import scratch_database
 from orchestrator.cli.bench.service import Child, accounts_of, child, reference_server, service
 from orchestrator.cli.bench.stub_subscriber import check_arrivals
 
+#: Deliveries at once that the subscriber allows: else its own limit would be measured.
+IN_FLIGHT = 128
+
 
 def bench(plan: Plan) -> Result:
     """Measure the service and the relay."""
@@ -31,7 +34,8 @@ def bench(plan: Plan) -> Result:
     figures = [measurement.rate("accepted_per_s", ours, limits), delivered]
     figures += measurement.latencies(ours, limits, name="accepted_to_delivered_{}_ms")
     figures += measurement.costs("delivery", ours)
-    return Result("saturation", ours, figures, {"connections": CONNECTIONS})
+    more = {"connections": CONNECTIONS, "max_in_flight": IN_FLIGHT}
+    return Result("saturation", ours, figures, more)
 
 
 def _service(plan: Plan) -> Sample:
@@ -41,7 +45,8 @@ def _service(plan: Plan) -> Sample:
         subscriber = stack.enter_context(child("stub_subscriber"))
         with database.writing() as engine:
             seed.background(engine, plan)
-            jobs = prepare(engine, plan, f"http://127.0.0.1:{subscriber.port}/hook")
+            url = f"http://127.0.0.1:{subscriber.port}/hook"
+            jobs = prepare(engine, plan, url, max_in_flight=IN_FLIGHT)
         with service(database, accounts_of(plan.accounts or 1)) as process:
             sample = _push(process, subscriber.port, jobs, plan)
         integrity = sample.integrity + verification.check_attempts(database, sample.operations)

@@ -248,6 +248,7 @@ def subscribe(
     count: int = 1,
     types: Sequence[str] = ("job.succeeded",),
     paused: bool = False,
+    max_in_flight: int = 32,
 ) -> list[str]:
     """Insert subscribers and return their ids. Deliveries to paused subscribers are held."""
     new = partial(
@@ -261,7 +262,7 @@ def subscribe(
         headers={},
         options={},
         rate_limit=None,
-        max_in_flight=32,
+        max_in_flight=max_in_flight,
         now=CLOCK.now(),
     )
     state = {"state": states.SubscriberState.PAUSED, "reason": "bench"} if paused else {}
