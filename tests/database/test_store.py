@@ -163,15 +163,19 @@ class CommitThreads:
         self.seen.append((threading.get_ident() == self._loop, pages))
 
 
+def let_quick(store: Store, seconds: float) -> None:
+    """Set how long a quick commit takes."""
+    assert isinstance(store._database, Sqlite)
+    store._database._writer._quick = seconds
+
+
 async def put_one_by_one(store: Store, count: int) -> None:
     for n in range(count):
         await store.write(put, f"{n}")
 
 
-async def test_a_lone_unit_commits_on_the_loop_while_commits_are_quick(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writer, "QUICK", 10.0)
+async def test_a_lone_unit_commits_on_the_loop_while_commits_are_quick(store: Store) -> None:
+    let_quick(store, 10.0)
     commits = CommitThreads(store)
     await put_one_by_one(store, 3 * writer._IN_A_ROW)
     assert commits.seen.count((True, 0)) > 2 * writer._IN_A_ROW
@@ -182,17 +186,15 @@ async def test_a_lone_unit_commits_on_the_loop_while_commits_are_quick(
     )
 
 
-async def test_a_slow_disk_keeps_commits_off_the_loop(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writer, "QUICK", 0.0)
+async def test_a_slow_disk_keeps_commits_off_the_loop(store: Store) -> None:
+    let_quick(store, 0.0)
     commits = CommitThreads(store)
     await put_one_by_one(store, 10)
     assert commits.seen == [(False, CHECKPOINT)] * 10
 
 
 async def test_a_group_commits_off_the_loop(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "QUICK", 10.0)
+    let_quick(store, 10.0)
     commits = CommitThreads(store)
     await asyncio.gather(*(store.write(put, f"{n}") for n in range(10)))
     assert commits.seen == [(False, CHECKPOINT)]

@@ -95,7 +95,6 @@ class CommitExecutor(InlineExecutor):
         fate = self._host.fate()
         if fate in (CommitFate.CRASH_BEFORE, CommitFate.FAILED):
             tx.rollback()
-            tx.close()
             if fate is CommitFate.FAILED:
                 return self._failed(args[1])
             self._host.die()
@@ -128,7 +127,7 @@ class SqliteWriter:
     def __init__(self, host: Host, rng: random.Random, membership: Membership) -> None:
         self.membership = membership
         self.reading = engine()
-        self._writer = Writer(self.reading, CommitExecutor(host, rng))
+        self._writer = Writer(self.reading, CommitExecutor(host, rng), quick=0.0)
 
     @property
     def commits(self) -> int:

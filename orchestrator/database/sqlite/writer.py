@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
@@ -39,6 +38,7 @@ from orchestrator.database.unit_of_work import (
     resolve,
     resolve_threadsafe,
 )
+from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.errors import Unavailable
 
 #: Units that may share a commit; more wait for the next. Their statements block the loop.
@@ -52,6 +52,8 @@ _IN_A_ROW = 64
 #: How long commits take is the longest, and that counts less with each later one.
 _FADES = 0.9
 
+_clock = SystemClock()
+
 
 class _Locked(Unavailable):
     """Another program writes to the database."""
@@ -60,16 +62,22 @@ class _Locked(Unavailable):
 class Writer:
     """Commits units in order, until it is closed. Used from one event loop.
 
-    `check` raises `Unavailable` if the open file is not the one at the path.
+    `check` raises `Unavailable` if the open file is not the one at the path. `quick` is how many
+    seconds a commit on the loop may have taken lately.
     """
 
     def __init__(
-        self, engine: sa.Engine, thread: Executor, check: Callable[[], None] = lambda: None
+        self,
+        engine: sa.Engine,
+        thread: Executor,
+        check: Callable[[], None] = lambda: None,
+        quick: float = QUICK,
     ) -> None:
         self._engine = engine
         #: Kept between transactions: to make one costs more than to begin and to commit.
         self._connection: sa.Connection | None = None
         self._check = check
+        self._quick = quick
         self._waiting: deque[Unit] = deque()
         self._thread = thread
         #: The current or last task of the thread.
@@ -185,7 +193,7 @@ class Writer:
     def _is_quick(self, group: list[Unit]) -> bool:
         """Return whether the commit of a group would gain nothing by the thread."""
         is_alone = len(group) == 1 and not self._waiting
-        return is_alone and self._seconds < QUICK and self._in_a_row < _IN_A_ROW
+        return is_alone and self._seconds < self._quick and self._in_a_row < _IN_A_ROW
 
     def _abandon(self) -> None:
         """Roll back, and let the next transaction make the connection anew."""
@@ -245,7 +253,7 @@ class Writer:
     def _commit(
         self, tx: sa.Connection, results: list[UnitResult], *, on_loop: bool = False
     ) -> list[UnitResult]:
-        waits, started = self._waits(tx), time.perf_counter()
+        waits, began = self._waits(tx), _clock.monotonic()
         try:
             with raising_unavailable():
                 if self._checkpoints is not (not on_loop):
@@ -259,7 +267,7 @@ class Writer:
             self._abandon()
             return _failed([result.unit for result in results], error)
         if waits:
-            self._seconds = max(time.perf_counter() - started, _FADES * self._seconds)
+            self._seconds = max(_clock.monotonic() - began, _FADES * self._seconds)
             self._in_a_row = self._in_a_row + 1 if on_loop else 0
         self.commits += 1
         return results
