@@ -65,7 +65,10 @@ FIGURES: dict[str, set[str]] = {
     "ingest": {"pushes_per_s", "pushes_per_s_256_connections"} | QUANTILES | costs("push"),
     "deliver": {"deliveries_per_s"} | costs("delivery"),
     "lifecycle": {"jobs_per_s"} | QUANTILES | costs("job"),
-    "latency": QUANTILES | costs("delivery"),
+    "latency": QUANTILES
+    | costs("delivery")
+    | costs("job")
+    | {"whole_job_p50_ms", "whole_job_p95_ms"},
     "saturation": {"accepted_per_s", "delivered_per_s"}
     | {f"accepted_to_delivered_{quantile}" for quantile in QUANTILES}
     | costs("delivery"),

@@ -1,4 +1,4 @@
-"""Push -> delivered at low load, and next to subscribers that hang.
+"""Push -> delivered and whole jobs at low load, and pushes next to subscribers that hang.
 
 Limits: a relay that stores nothing, and the service without those subscribers.
 """
@@ -6,15 +6,16 @@ Limits: a relay that stores nothing, and the service without those subscribers.
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import replace
 from functools import partial
 
 import uvloop
 
-from orchestrator.cli.bench import measurement, seed
+from orchestrator.cli.bench import measurement, seed, verification
 from orchestrator.cli.bench.deliver import all_arrivals
 from orchestrator.cli.bench.ingest import Jobs, pushes, shuffled
-from orchestrator.cli.bench.load_generator import delays, pace, subscribe
+from orchestrator.cli.bench.load_generator import delays, pace, submission, subscribe
 from orchestrator.cli.bench.measurement import Plan, Result, Sample
 from orchestrator.cli.bench.scratch_database import scratch_database
 from orchestrator.cli.bench.service import Child, accounts_of, child, reference_server, service
@@ -29,12 +30,20 @@ RELAY = "bare relay"
 
 def bench(plan: Plan) -> Result:
     """Measure the service and the relay."""
-    measures = {"service": partial(_service, plan, PER_S), RELAY: partial(_relay, plan)}
+    measures = {
+        "service": partial(_service, plan, PER_S),
+        RELAY: partial(_relay, plan),
+        "jobs": partial(_jobs, plan),
+    }
     rounds = measurement.interleave(plan, "latency", measures)
-    ours = rounds["service"]
+    ours, jobs = rounds["service"], rounds["jobs"]
     figures = measurement.latencies(ours, {RELAY: rounds[RELAY]})
     figures += measurement.costs("delivery", ours)
-    return Result("latency", ours, figures, {"pushes_per_s": PER_S})
+    figures += measurement.latencies(jobs, {}, (0.5, 0.95), "whole_job_{}_ms")
+    # Without the memory: it was shown.
+    figures += measurement.costs("job", jobs)[:-1]
+    more = {"pushes_per_s": PER_S, "jobs_per_s": PER_S}
+    return Result("latency", ours, figures, more, unmeasured=jobs)
 
 
 def isolation(plan: Plan) -> Result:
@@ -67,6 +76,30 @@ def _service(plan: Plan, per_s: float, hanging: tuple[str, ...] = ()) -> Sample:
         return replace(sample, values={"held": held})
 
 
+def _jobs(plan: Plan) -> Sample:
+    """Submit jobs, that a vendor pushes at once; the latencies are up to their deliveries."""
+    with contextlib.ExitStack() as stack:
+        database = stack.enter_context(scratch_database(plan))
+        vendor = stack.enter_context(child("stub_vendor", "0"))
+        subscriber = stack.enter_context(child("stub_subscriber"))
+        with database.writing() as engine:
+            seed.background(engine, plan)
+            seed.subscribe(engine, f"http://127.0.0.1:{subscriber.port}/hook")
+        accounts = accounts_of(1, base_url=f"http://127.0.0.1:{vendor.port}")
+        with service(database, accounts) as process:
+            count, warm = _count(plan, PER_S), int(WARM_UP * PER_S)
+            uvloop.run(pace(process.port, [submission()] * warm, 1 / PER_S))
+            uvloop.run(all_arrivals(subscriber.port, warm))
+            before = process.usage()
+            requests = [submission()] * (count - warm)
+            sent = uvloop.run(pace(process.port, requests, 1 / PER_S))
+            arrivals = uvloop.run(all_arrivals(subscriber.port, count))
+            used = process.usage() - before
+        latencies = delays({json.loads(answer)["id"]: at for at, answer in sent}, arrivals)
+        integrity = check_arrivals(arrivals, count) + verification.check_jobs(database)
+        return Sample(len(latencies), latencies=latencies, usage=used, integrity=integrity)
+
+
 def _relay(plan: Plan) -> Sample:
     jobs = [(number, f"job_{number}") for number in range(_count(plan, PER_S))]
     with (
@@ -85,7 +118,8 @@ def _push_paced(process: Child, subscriber: int, jobs: Jobs, per_s: float) -> Sa
     sent = uvloop.run(pace(process.port, pushes(measured, 1), 1 / per_s))
     arrivals = uvloop.run(all_arrivals(subscriber, len(jobs)))
     used = process.usage() - before
-    latencies = delays({job: at for (_, job), at in zip(measured, sent, strict=True)}, arrivals)
+    times = {job: at for (_, job), (at, _) in zip(measured, sent, strict=True)}
+    latencies = delays(times, arrivals)
     integrity = check_arrivals(arrivals, len(jobs))
     return Sample(len(latencies), latencies=latencies, usage=used, integrity=integrity)
 

@@ -69,18 +69,21 @@ async def drive(
     return Sample(count, count / (time.perf_counter() - started), latencies), acknowledged
 
 
-async def pace(port: int, requests: Sequence[bytes], interval: float) -> list[float]:
-    """Send a request every `interval` seconds; return when each was sent (wall clock).
+async def pace(port: int, requests: Sequence[bytes], interval: float) -> list[tuple[float, bytes]]:
+    """Send a request every `interval` seconds.
 
-    Raises `MeasurementFailed` for an answer other than 2xx.
+    Return when each was sent (wall clock), and the body of its answer. Raises `MeasurementFailed`
+    for an answer other than 2xx.
     """
-    connection, sent, started = await connect(port), list[float](), time.perf_counter()
+    connection, started = await connect(port), time.perf_counter()
+    sent = list[tuple[float, bytes]]()
     for number, message in enumerate(requests):
         await asyncio.sleep(started + number * interval - time.perf_counter())
-        sent.append(time.time())
-        status, _ = await connection.send(message)
+        at = time.time()
+        status, answer = await connection.send(message)
         if status >= 300:
-            raise MeasurementFailed(f"a push was answered {status}")
+            raise MeasurementFailed(f"a request was answered {status}")
+        sent.append((at, answer))
     connection.transport.close()
     return sent
 
@@ -157,10 +160,7 @@ class JobLoad:
                 raise MeasurementFailed(f"no delivery for {PATIENCE:.0f} s") from error
             if (sent := time.time()) >= until:
                 break
-            account = f"bench-{number % self._accounts}"
-            body = encode({"account": account, "model": "kling-v3", "input": _INPUT})
-            message = request("POST", "/v1/jobs", body, AUTHORIZATION)
-            status, answer = await connection.send(message)
+            status, answer = await connection.send(submission(number % self._accounts))
             if status != 202:
                 detail = answer[:200].decode(errors="replace")
                 raise MeasurementFailed(f"a submission was answered {status}: {detail}")
@@ -187,6 +187,12 @@ def delays(sent: Mapping[str, float], arrivals: Sequence[Arrival]) -> list[float
     """Return the seconds from `sent` (jobs and their times) to the first arrival of each job."""
     first = {arrival.job: arrival.at for arrival in reversed(arrivals)}
     return [first[job] - at for job, at in sent.items() if job in first]
+
+
+def submission(account: int = 0) -> bytes:
+    """Return the request that submits a job."""
+    body = {"account": f"bench-{account}", "model": "kling-v3", "input": _INPUT}
+    return request("POST", "/v1/jobs", encode(body), AUTHORIZATION)
 
 
 def subscribe(port: int, url: str) -> None:
