@@ -12,7 +12,7 @@ one key and one rank pays nothing for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain, zip_longest
@@ -52,13 +52,13 @@ class _Lane(NamedTuple):
     first: str | None
 
 
-def accounts(tx: Tx, now: datetime) -> dict[str, bool]:
-    """Return the accounts that have due queued jobs, and whether these have turns.
+def ask_accounts(tx: Tx, now: datetime) -> Callable[[], dict[str, bool]]:
+    """Ask for the accounts that have due queued jobs, and whether these have turns.
 
-    They have if the queued jobs of the account have several keys or ranks.
+    They have if the queued jobs of the account have several keys or ranks. See `statements.ask`.
     """
-    rows = _accounts()(tx, {"now": now, "state": JobState.QUEUED})
-    return {account: bool(has_turns) for account, has_turns in rows}
+    answer = _accounts().ask(tx, {"now": now, "state": JobState.QUEUED})
+    return lambda: {account: bool(has_turns) for account, has_turns in answer()}
 
 
 def next_jobs(tx: Tx, account: str, served: str, share: int, now: datetime) -> Turn:

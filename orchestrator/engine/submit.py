@@ -114,10 +114,11 @@ class Submitter:
         now, by = self.clock.now(), self.store.membership.number
         if by is None:
             return Claimed(), None
+        due = job_turns.ask_accounts(tx, now)
         asked = self._known(queue.lanes(tx, job.c.account, now, JobState.SUBMITTING))
         quanta = dict.fromkeys(asked, queue.QUANTUM)
         lost = self._take(tx, JobState.SUBMITTING, quanta, now, room, by)
-        queued = job_turns.accounts(tx, now) if len(lost) < room else {}
+        queued = due() if len(lost) < room else {}
         limits = {name: self.vendors[name].account.max_in_flight for name in self._known(queued)}
         free = capacity.free_slots(tx, limits, now) if limits else capacity.FreeSlots()
         in_turn = [name for name in free if queued[name]]

@@ -28,7 +28,9 @@ def record(
         for one in outcomes
     ]
     ledger.note(tx, notes, now)
-    ledger.lock(tx, [one.row["id"] for one in outcomes])
+    if any(one.queue or one.later for one in outcomes):
+        # Else reports alone lock them.
+        ledger.lock(tx, [one.row["id"] for one in outcomes])
     ledger.requeue(tx, [one.queue for one in outcomes if one.queue])
     ledger.postpone(tx, [one.later for one in outcomes if one.later])
     results = iter(ledger.apply(tx, [one.report for one in outcomes if one.report]))

@@ -66,7 +66,7 @@ async def test_an_account_has_turns_if_its_queued_jobs_have_several_keys_or_prio
     h: Harness,
 ) -> None:
     async def found() -> dict[str, bool]:
-        return await h.runtime.store.read(job_turns.accounts, START)
+        return await h.runtime.store.read(lambda tx: job_turns.ask_accounts(tx, START)())
 
     await insert(h, job, [queued(1, "a"), queued(2, "a"), queued(3, "a", due=5)])
     await insert(h, job, [queued(4, "b", 3) | {"account": "calm", "due_at": after(START, 9)}])
@@ -172,7 +172,7 @@ async def fill(h: Harness) -> None:
 
 
 def claim(tx: Tx, account: str, served: str, share: int) -> Turn:
-    assert job_turns.accounts(tx, START)[account]
+    assert job_turns.ask_accounts(tx, START)()[account]
     return job_turns.next_jobs(tx, account, served, share, START)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -114,11 +114,12 @@ def start_at_once(tx: Tx, drafts: Sequence[dict[str, Any]]) -> Sequence[Any]:
     return create_jobs(tx, [draft | {"due_at": draft["created_at"]} for draft in drafts])
 
 
-def oldest_first(tx: Tx, now: datetime) -> dict[str, bool]:
-    return dict.fromkeys(_accounts(tx, now), False)
+def oldest_first(tx: Tx, now: datetime) -> Callable[[], dict[str, bool]]:
+    answer = _ask_accounts(tx, now)
+    return lambda: dict.fromkeys(answer(), False)
 
 
-_accounts = job_turns.accounts
+_ask_accounts = job_turns.ask_accounts
 
 
 # -- state

@@ -59,7 +59,7 @@ PLANTED_FAULTS: Mapping[str, Plant] = {
     "a start is ignored": _patch(intake, "create_jobs", faulty_code.start_at_once),
     "turns are forgotten": _patch(capacity, "save_served", lambda *_: None),
     "the oldest job goes first, whatever its key": _patch(
-        job_turns, "accounts", faulty_code.oldest_first
+        job_turns, "ask_accounts", faulty_code.oldest_first
     ),
     "the intent is not committed before the request": _patch(
         Ledger, "begin", faulty_code.claim_without_write
