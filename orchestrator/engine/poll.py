@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 
 import httpx
 import sqlalchemy as sa
@@ -278,21 +279,26 @@ class Poller:
         marked = [self.ledger.mark_stuck(tx, one.stuck) for one in results]
         applied = iter(self.ledger.apply(tx, reports, asked))
         lock_accounts(tx, asked)
+        owed = False
         for account, count in asked.items():
             sent = [one.sent_at for one in results if one.account == account and one.sent_at]
-            self._count(tx, account, count, max(sent, default=None))
+            owed |= self._count(tx, account, count, max(sent, default=None))
         return [
-            found + [next(applied) for _ in one.reports]
-            for one, found in zip(results, marked, strict=True)
+            [each._replace(owed=each.owed or owed) for each in (*found, *islice(applied, size))]
+            for size, found in zip([len(one.reports) for one in results], marked, strict=True)
         ]
 
-    def _count(self, tx: Tx, account: str, count: int, sent_at: datetime | None) -> None:
-        """Count the jobs that were asked about. A vendor that answers accepts the credentials."""
+    def _count(self, tx: Tx, account: str, count: int, sent_at: datetime | None) -> bool:
+        """Count the jobs that were asked about. A vendor that answers accepts the credentials.
+
+        Return whether deliveries are due.
+        """
         mine = sa.update(account_state).where(account_state.c.account == account)
         counted = mine.values(polls=account_state.c.polls + count)
         held_since = tx.scalar(counted.returning(account_state.c.held_since))
-        if sent_at and held_since:
-            holds.answered(tx, self.ids, account, sent_at, self.clock.now(), Source.POLL)
+        if not (sent_at and held_since):
+            return False
+        return holds.answered(tx, self.ids, account, sent_at, self.clock.now(), Source.POLL)
 
 
 def _end_of_waiting(row: JobRow, vendor: Vendor) -> datetime:

@@ -9,7 +9,7 @@ acknowledgement.
 A subscriber that is slow is no cause: its exchanges take most of the time of its deliveries. Nor is
 a loop that has time. And a long backlog may not keep pushes out: they wait `LONGEST` at a time.
 
-Also, while deliveries are made, `PLACES` pushes at a time are processed: the deliveries of a larger
+Also, while deliveries are made, `PLACES` pushes at a time are stored: the deliveries of a larger
 group would all wait for the whole group, and for each other.
 """
 
@@ -24,7 +24,7 @@ from typing import Final
 
 #: Seconds that pushes wait, at most.
 LONGEST: Final = 0.25
-#: Pushes that are processed at the same time, if deliveries were claimed in the last `LATELY` s.
+#: Pushes that are stored at the same time, if deliveries were claimed in the last `LATELY` s.
 PLACES: Final = 24
 LATELY: Final = 0.1
 #: Seconds that a delivery may be behind its event, and the loop behind its timer.
@@ -49,47 +49,58 @@ class PushPacing:
         self._late = 0.0
         #: Seconds that an attempt takes more here than its exchange takes, on average.
         self._ours = 0.0
-        #: Pushes that are processed, those that wait for a place, and when deliveries were claimed.
+        #: Pushes that are being stored, and those that wait; when deliveries were claimed.
         self._inside = 0
-        self._waiting = deque[asyncio.Future[None]]()
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._claimed_at = -math.inf
 
     @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Process a push in the block, which begins when it may."""
-        await self._opened()
+    async def place(self) -> AsyncIterator[None]:
+        """Store a push in the block, which begins when it may.
+
+        Only what takes its time here: reading a large body waits for others of its account.
+        """
         await self._enter()
         try:
             yield
         finally:
-            self._leave()
+            self._inside -= 1
+            self._admit()
 
     async def _enter(self) -> None:
-        if not self._is_full():
+        self._admit()
+        if not self._waiting and not self._is_full():
             self._inside += 1
             return
-        place = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        place = loop.create_future()
         self._waiting.append(place)
+        longest = loop.call_later(LONGEST, self._grant, place)
         try:
             await place
         except asyncio.CancelledError:
             if not place.cancelled():
-                self._leave()
+                self._inside -= 1
+                self._admit()
             raise
+        finally:
+            longest.cancel()
 
-    def _leave(self) -> None:
-        self._inside -= 1
+    def _grant(self, place: asyncio.Future[None]) -> None:
+        if not place.done():
+            self._inside += 1
+            place.set_result(None)
+
+    def _admit(self) -> None:
         while self._waiting and not self._is_full():
-            place = self._waiting.popleft()
-            if not place.done():
-                self._inside += 1
-                place.set_result(None)
+            self._grant(self._waiting.popleft())
 
     def _is_full(self) -> bool:
         lately = asyncio.get_running_loop().time() - self._claimed_at < LATELY
         return lately and self._inside >= PLACES
 
-    async def _opened(self) -> None:
+    async def turn(self) -> None:
+        """Return when a push may be processed."""
         loop = asyncio.get_running_loop()
         before, self._pushed_at = self._pushed_at, loop.time()
         if self._looks is None and self._pushed_at - before < _EVERY:

@@ -115,17 +115,7 @@ class Receiver:
 
         `peer` is the address of its sender. Raises `BadSignature`, `NotJson` and `Unavailable`.
         """
-        async with self.push_pacing.turn():
-            await self._process(vendor, callback, headers, body, peer)
-
-    async def _process(
-        self,
-        vendor: Vendor,
-        callback: Callback,
-        headers: Mapping[str, str],
-        body: bytes,
-        peer: str | None,
-    ) -> None:
+        await self.push_pacing.turn()
         row = self._row(vendor, callback, headers, body)
         try:
             row["verified"] = _verify(vendor, headers, body)
@@ -179,11 +169,8 @@ class Receiver:
         }
 
     async def _accept(self, received: ReceivedPush) -> None:
-        if self.first_claims.possible:
-            # A task, that goes on if the sender leaves: what it claimed is to be worked on.
-            applied = await asyncio.shield(asyncio.create_task(self._save_and_claim(received)))
-        else:
-            applied = await self._save(received)
+        async with self.push_pacing.place():
+            applied = await self._stored(received)
         result = _RESULTS.get(applied.outcome, "accepted") if applied else "malformed"
         self.metrics.pushes(self.vendors[received.row["account"]].name, result).inc()
         if applied is not None:
@@ -192,6 +179,12 @@ class Receiver:
             self.notifier.announce([applied])
         if received.poll:
             self.notifier.wake("poll")
+
+    async def _stored(self, received: ReceivedPush) -> ApplyResult | None:
+        if not self.first_claims.possible:
+            return await self._save(received)
+        # A task, that goes on if the sender leaves: what it claimed is to be worked on.
+        return await asyncio.shield(asyncio.create_task(self._save_and_claim(received)))
 
     async def _save_and_claim(self, received: ReceivedPush) -> ApplyResult | None:
         """Save a push, and claim its deliveries."""

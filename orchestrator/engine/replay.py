@@ -18,7 +18,6 @@ import sqlalchemy as sa
 import structlog
 
 from orchestrator.database.bulk import insert
-from orchestrator.database.statements import Statement
 from orchestrator.database.store import Store, Tx
 from orchestrator.database.tables import replay
 from orchestrator.database.tables.rows import JobRow, ReplayRow, fetch
@@ -200,11 +199,11 @@ def find(tx: Tx, replay_id: str) -> ReplayRow | None:
 
 def next_due(tx: Tx) -> tuple[str, datetime] | None:
     """Return the id of the replay that is due first, and when; None if there is none."""
-    found = _NEXT_DUE(tx, {})
-    return (found[0][0], found[0][1]) if found else None
+    row = tx.execute(_NEXT_DUE).first()
+    return None if row is None else (row.id, row.due_at)
 
 
-_NEXT_DUE = Statement(
+_NEXT_DUE = (
     sa.select(replay.c.id, replay.c.due_at)
     .where(replay.c.due_at.is_not(None))
     .order_by(replay.c.due_at)

@@ -34,14 +34,18 @@ def record(
     ledger.requeue(tx, [one.queue for one in outcomes if one.queue])
     ledger.postpone(tx, [one.later for one in outcomes if one.later])
     results = iter(ledger.apply(tx, [one.report for one in outcomes if one.report]))
-    _record_accounts(tx, ids, rng, outcomes, now)
-    return [next(results) if one.report else None for one in outcomes]
+    owed = _record_accounts(tx, ids, rng, outcomes, now)
+    applied = [next(results) if one.report else None for one in outcomes]
+    return [one._replace(owed=one.owed or owed) if one else None for one in applied]
 
 
 def _record_accounts(
     tx: Tx, ids: Ids, rng: Rng, outcomes: Sequence[SubmitOutcome], now: datetime
-) -> None:
-    """Record what outcomes show about their accounts: most show nothing new."""
+) -> bool:
+    """Record what outcomes show about their accounts: most show nothing new.
+
+    Return whether deliveries are due because a hold has ended.
+    """
     accepting = {one.row["account"]: False for one in outcomes if _is_accepted(one)}
     accepting |= {one.row["account"]: True for one in outcomes if one.probe and _is_accepted(one)}
     answered = {one.row["account"]: one.sent_at for one in outcomes if one.sent_at}
@@ -62,8 +66,11 @@ def _record_accounts(
         tx.execute(sa.update(account_state).where(mine).values(crowded=0))
     for account in sorted(account for account, looks in resumed.items() if looks):
         holds.accepted(tx, ids, account, now, probe=accepting[account])
-    for account in sorted(lately.keys() & answered):
+    ended = [
         holds.answered(tx, ids, account, answered[account], now, Source.LOOKUP)
+        for account in sorted(lately.keys() & answered)
+    ]
+    return any(ended)
 
 
 def _is_accepted(one: SubmitOutcome) -> bool:

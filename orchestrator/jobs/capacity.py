@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -42,7 +41,7 @@ def free_slots(tx: Tx, limits: Mapping[str, int], now: datetime) -> FreeSlots:
     count at the same time.
     """
     free = FreeSlots()
-    rows = _STATES(tx, sorted(limits))
+    rows = _STATES(tx, {"accounts": list(limits)})
     for account, paused_until, held_since, look_at, probing, served in rows:
         is_held = held_since is not None
         is_shut = is_held and not (probing and (look_at or now) <= now)
@@ -109,13 +108,13 @@ def ensure_accounts(tx: Tx, accounts: Sequence[str]) -> None:
 
 
 # Built once: building a statement costs more than running it.
-def _of_accounts(*names: str) -> sa.Select[Any]:
-    found = sa.select(*(account_state.c[name] for name in ("account", *names)))
-    return found.where(one_of(account_state.c.account))
-
-
-_STATES = BulkSelect(
-    _of_accounts("paused_until", "held_since", "look_at", "probing", "served_key")
+_HELD = ("held_since", "look_at", "probing")
+#: One statement for any number, since its order is that of the locks.
+_STATES = Statement(
+    sa.select(
+        *(account_state.c[name] for name in ("account", "paused_until", *_HELD, "served_key"))
+    )
+    .where(account_state.c.account.in_(sa.bindparam("accounts", expanding=True)))
     .order_by(account_state.c.account)
     .with_for_update()
 )
@@ -126,7 +125,11 @@ _IN_FLIGHT = Statement(
         job.c.due_at.is_not(None),
     )
 )
-_TOKENS = BulkSelect(_of_accounts("tokens", "tokens_at"))
+_TOKENS = BulkSelect(
+    sa.select(*(account_state.c[name] for name in ("account", "tokens", "tokens_at"))).where(
+        one_of(account_state.c.account)
+    )
+)
 _SAVE_TOKENS = bulk_update(account_state, "tokens", "tokens_at", key=("account",))
 _SAVE_SERVED = bulk_update(account_state, "served_key", key=("account",))
 _LOCK = RowLock(account_state.c.account)

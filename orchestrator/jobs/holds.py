@@ -141,15 +141,16 @@ def checked(
 
 def answered(
     tx: Tx, ids: Ids, account: str, sent_at: datetime, now: datetime, source: Source
-) -> None:
+) -> bool:
     """The vendor has answered a query that was sent then, so it accepts the credentials.
 
-    Changes nothing about a hold that only a probe can judge, nor about its schedule.
+    Changes nothing about a hold that only a probe can judge, nor about its schedule. Return whether
+    deliveries are due: the end of a hold has an event.
     """
     row = _get(tx, account)
     if row["held_since"] is None or sent_at <= row["held_since"] or row["probing"]:
-        return
-    _end(tx, ids, row, "the vendor answers status queries again", now, source)
+        return False
+    return _end(tx, ids, row, "the vendor answers status queries again", now, source)
 
 
 def are_any(tx: Tx, accounts: Collection[str]) -> bool:
@@ -276,13 +277,13 @@ def _later(row: HoldColumns, rng: Rng, now: datetime) -> dict[str, object]:
     return {"look_at": after(now, wait), "looks": looks + 1}
 
 
-def _end(tx: Tx, ids: Ids, row: HoldColumns, message: str, now: datetime, source: Source) -> None:
+def _end(tx: Tx, ids: Ids, row: HoldColumns, message: str, now: datetime, source: Source) -> bool:
     cleared = ("held_reason", "held_since", "held_message", "look_at", "probing")
     _set(tx, row["account"], dict.fromkeys(cleared))
     log.warning("jobs are no longer held", account=row["account"], why=message)
     since = row["held_since"] or now
     fact = account_fact(row["account"], str(row["held_reason"]), since, message)
-    publish(tx, ids, [NewEvent(EventType.ACCOUNT_RECOVERED, source, fact)], now)
+    return publish(tx, ids, [NewEvent(EventType.ACCOUNT_RECOVERED, source, fact)], now)
 
 
 _HOLD = sa.select(*(_TABLE[name] for name in HoldColumns.__annotations__))

@@ -325,7 +325,7 @@ class Ledger:
 
     def overdue(self, tx: Tx, now: datetime, limit: int = 500) -> list[str]:
         """Return the ids of live jobs whose deadline has passed."""
-        return [one for (one,) in _OVERDUE(tx, {"now": now, "limit": limit})]
+        return list(tx.scalars(_OVERDUE, {"now": now, "limit": limit}))
 
     def note(self, tx: Tx, notes: Sequence[Note], now: datetime) -> None:
         """Add entries to the histories of jobs."""
@@ -382,7 +382,7 @@ _BEGIN = Statement(
     )
     .returning(job)
 )
-_OVERDUE = Statement(
+_OVERDUE = (
     sa.select(job.c.id)
     .where(job.c.deadline_at <= sa.bindparam("now"), job.c.due_at.is_not(None))
     .limit(sa.bindparam("limit", type_=sa.Integer))

@@ -186,6 +186,44 @@ async def test_a_lone_unit_commits_on_the_loop_while_commits_are_quick(store: St
     )
 
 
+async def test_claims_between_them_do_not_put_a_checkpoint_off(store: Store) -> None:
+    let_quick(store, 10.0)
+    commits = CommitThreads(store)
+    for n in range(3):
+        for m in range(writer._IN_A_ROW):
+            await store.claim(put, f"{n} {m}")
+        await store.write(put, f"{n}")
+    assert commits.seen.count((False, CHECKPOINT)) == 3
+
+
+async def test_savepoints_need_few_texts(store: Store) -> None:
+    assert isinstance(store._database, Sqlite)
+    texts = set[str]()
+    driver: Any = store._database._engine.raw_connection().driver_connection
+    driver.set_trace_callback(texts.add)
+    for n in range(20):
+        both = (store.write(put, f"{n}"), store.write(names))
+        await asyncio.gather(*both)
+    driver.set_trace_callback(None)
+    assert len([text for text in texts if text.startswith(("SAVEPOINT", "RELEASE"))]) == 2
+
+
+async def test_a_unit_that_interrupts_the_process_leaves_no_transaction(store: Store) -> None:
+    assert isinstance(store._database, Sqlite)
+
+    def interrupt(tx: Tx) -> None:
+        put(tx, "half")
+        raise KeyboardInterrupt
+
+    interrupted = store.submit(interrupt, ())
+    with pytest.raises(KeyboardInterrupt):
+        store._database._writer._next(asyncio.get_running_loop())
+    waiting = store.submit(put, ("later",))
+    await store.aclose()
+    assert await waiting == "later"
+    assert not interrupted.done()
+
+
 async def test_a_slow_disk_keeps_commits_off_the_loop(store: Store) -> None:
     let_quick(store, 0.0)
     commits = CommitThreads(store)

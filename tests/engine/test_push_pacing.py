@@ -15,16 +15,11 @@ async def pacing() -> PushPacing:
     return PushPacing()
 
 
-async def taken(pacing: PushPacing) -> None:
-    async with pacing.turn():
-        return
-
-
 async def burst(pacing: PushPacing, *, busy: float) -> None:
     """Let pushes come two at a time, while something occupies the loop."""
     for _ in range(10):
-        await taken(pacing)
-        await taken(pacing)
+        await pacing.turn()
+        await pacing.turn()
         # A loop that is busy is what this is about.
         time.sleep(busy)  # noqa: ASYNC251
         await asyncio.sleep(0.001)
@@ -36,7 +31,7 @@ def attempts(pacing: PushPacing, exchange: float, whole: float) -> None:
 
 
 async def is_held(pacing: PushPacing) -> bool:
-    waiting = asyncio.create_task(taken(pacing))
+    waiting = asyncio.create_task(pacing.turn())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     held = not waiting.done()
@@ -55,7 +50,7 @@ async def test_pushes_wait_while_deliveries_are_behind_and_go_on_together(
     pacing: PushPacing,
 ) -> None:
     await behind(pacing)
-    waiting = [asyncio.create_task(taken(pacing)) for _ in range(10)]
+    waiting = [asyncio.create_task(pacing.turn()) for _ in range(10)]
     await asyncio.sleep(0)
     assert not any(one.done() for one in waiting)
     pacing.claimed(0.01, is_all=False)
@@ -74,7 +69,7 @@ async def test_they_go_on_once_nothing_else_is_due(pacing: PushPacing) -> None:
 async def test_they_never_wait_longer_than_a_moment(pacing: PushPacing) -> None:
     await behind(pacing)
     began = time.monotonic()
-    await taken(pacing)
+    await pacing.turn()
     assert LONGEST / 2 < time.monotonic() - began < LONGEST + 2
 
 
@@ -103,7 +98,7 @@ async def test_a_loop_that_has_time_holds_up_no_push(pacing: PushPacing) -> None
 
 async def test_a_push_that_is_given_up_takes_no_turn_of_others(pacing: PushPacing) -> None:
     await behind(pacing)
-    given_up, other = (asyncio.create_task(taken(pacing)) for _ in range(2))
+    given_up, other = (asyncio.create_task(pacing.turn()) for _ in range(2))
     await asyncio.sleep(0)
     given_up.cancel()
     pacing.claimed(0.0, is_all=True)
@@ -112,9 +107,9 @@ async def test_a_push_that_is_given_up_takes_no_turn_of_others(pacing: PushPacin
 
 
 async def test_nothing_looks_at_the_loop_while_pushes_are_rare(pacing: PushPacing) -> None:
-    await taken(pacing)
+    await pacing.turn()
     await asyncio.sleep(0.02)
-    await taken(pacing)
+    await pacing.turn()
     assert pacing._looks is None
 
 
@@ -127,7 +122,7 @@ class Pushes:
         self.tasks = [asyncio.create_task(self._process()) for _ in range(count)]
 
     async def _process(self) -> None:
-        async with self._pacing.turn():
+        async with self._pacing.place():
             self.inside += 1
             self.most = max(self.most, self.inside)
             await self._end.wait()
@@ -141,7 +136,7 @@ class Pushes:
         await asyncio.wait_for(asyncio.gather(*self.tasks, return_exceptions=True), 10)
 
 
-async def test_so_many_pushes_are_processed_at_once_while_deliveries_are_made(
+async def test_so_many_pushes_are_stored_at_once_while_deliveries_are_made(
     pacing: PushPacing,
 ) -> None:
     pacing.claimed(0.0, is_all=True)
@@ -152,7 +147,7 @@ async def test_so_many_pushes_are_processed_at_once_while_deliveries_are_made(
     assert (pushes.most, pushes.done) == (PLACES, 4 * PLACES)
 
 
-async def test_any_number_is_processed_at_once_while_none_are(pacing: PushPacing) -> None:
+async def test_any_number_is_stored_at_once_while_none_are(pacing: PushPacing) -> None:
     pacing._claimed_at = asyncio.get_running_loop().time() - 2 * LATELY
     pushes = Pushes(pacing, 4 * PLACES)
     await asyncio.sleep(0.001)
@@ -173,4 +168,28 @@ async def test_a_place_that_is_given_up_goes_to_the_next(pacing: PushPacing) -> 
     await pushes.end()
     assert pushes.done == len(pushes.tasks[1::2])
     assert pacing._inside == 0
-    assert not await is_held(pacing)
+
+
+async def test_a_push_waits_for_a_place_no_longer_than_a_moment(pacing: PushPacing) -> None:
+    pacing.claimed(0.0, is_all=True)
+    stuck = Pushes(pacing, PLACES)
+    await asyncio.sleep(0.001)
+    began = time.monotonic()
+    async with pacing.place():
+        assert LONGEST / 2 < time.monotonic() - began < LONGEST + 2
+    await stuck.end()
+
+
+async def test_no_push_overtakes_one_that_waits(pacing: PushPacing) -> None:
+    pacing.claimed(0.0, is_all=True)
+    stuck = Pushes(pacing, PLACES)
+    await asyncio.sleep(0.001)
+    first = Pushes(pacing, 1)
+    await asyncio.sleep(0.001)
+    assert first.inside == 0
+    pacing._claimed_at -= 2 * LATELY
+    later = Pushes(pacing, 1)
+    await asyncio.sleep(0.001)
+    assert first.inside == later.inside == 1
+    for pushes in (stuck, first, later):
+        await pushes.end()

@@ -124,6 +124,11 @@ class Lock:
             self._held = None
 
 
+#: The name of every savepoint: it means the innermost. The driver keeps so many texts prepared, and
+#: a connection that is kept would have a new one for each savepoint.
+_SAVEPOINT = "unit"
+
+
 class ManualTransactionDialect(SQLiteDialect_pysqlite):
     """SQLite's dialect with explicit transactions: the driver would begin them late, and deferred.
 
@@ -139,13 +144,13 @@ class ManualTransactionDialect(SQLiteDialect_pysqlite):
         _run(dbapi_connection, self.begin)
 
     def do_savepoint(self, connection: sa.Connection, name: str) -> None:
-        _run(connection.connection, f"SAVEPOINT {name}")
+        _run(connection.connection, f"SAVEPOINT {_SAVEPOINT}")
 
     def do_release_savepoint(self, connection: sa.Connection, name: str) -> None:
-        _run(connection.connection, f"RELEASE {name}")
+        _run(connection.connection, f"RELEASE {_SAVEPOINT}")
 
     def do_rollback_to_savepoint(self, connection: sa.Connection, name: str) -> None:
-        _run(connection.connection, f"ROLLBACK TO {name}")
+        _run(connection.connection, f"ROLLBACK TO {_SAVEPOINT}")
 
 
 def wait_for_disk(tx: sa.Connection, wait: bool) -> None:

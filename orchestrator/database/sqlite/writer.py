@@ -47,7 +47,7 @@ GROUP = 128
 LOCK_TIMEOUT = 5.0
 #: Seconds of a quick commit: what it costs to hand one to the thread, twice.
 QUICK = 0.002
-#: Commits on the loop in a row; then one on the thread may checkpoint.
+#: Commits on the loop that wrote, in a row; then the next durable one may checkpoint.
 _IN_A_ROW = 64
 #: How long commits take is the longest, and that counts less with each later one.
 _FADES = 0.9
@@ -89,7 +89,7 @@ class Writer:
         self._checkpoints: bool | None = None
         #: The rows that the connection had changed when the transaction began.
         self._changes = 0
-        #: Seconds that a durable commit took lately, and such commits on the loop in a row.
+        #: Seconds that a durable commit took lately, and commits on the loop in a row.
         self._seconds = 1.0
         self._in_a_row = 0
         #: True while a group is run or committed, or scheduled to be.
@@ -182,13 +182,18 @@ class Writer:
                 return execute(tx, group), tx
         except _Locked:
             raise
-        except Exception as error:
+        except BaseException as error:
             self._abandon()
+            if not isinstance(error, Exception):
+                raise
             return _failed(group, error), None
 
     def _waits(self, tx: sa.Connection) -> bool:
         """Return whether the commit of a transaction will wait for the disk."""
-        return bool(self._durable) and _changes(tx) > self._changes
+        return bool(self._durable) and self._has_written(tx)
+
+    def _has_written(self, tx: sa.Connection) -> bool:
+        return _changes(tx) != self._changes
 
     def _is_quick(self, group: list[Unit]) -> bool:
         """Return whether the commit of a group would gain nothing by the thread."""
@@ -253,7 +258,7 @@ class Writer:
     def _commit(
         self, tx: sa.Connection, results: list[UnitResult], *, on_loop: bool = False
     ) -> list[UnitResult]:
-        waits, began = self._waits(tx), _clock.monotonic()
+        waits, wrote, began = self._waits(tx), self._has_written(tx), _clock.monotonic()
         try:
             with raising_unavailable():
                 if self._checkpoints is not (not on_loop):
@@ -268,7 +273,7 @@ class Writer:
             return _failed([result.unit for result in results], error)
         if waits:
             self._seconds = max(_clock.monotonic() - began, _FADES * self._seconds)
-            self._in_a_row = self._in_a_row + 1 if on_loop else 0
+        self._in_a_row = self._in_a_row + wrote if on_loop else 0
         self.commits += 1
         return results
 
