@@ -12,8 +12,10 @@ import pytest
 
 from orchestrator.database.tables import event, job
 from orchestrator.engine.account_holds import AccountHolds
+from orchestrator.engine.deliver import Deliverer
 from orchestrator.engine.poll import Poller
 from orchestrator.engine.submit import Submitter
+from orchestrator.engine.worker import Worker
 from orchestrator.foundation.clock import SUBMIT_SCHEDULE
 from orchestrator.foundation.states import HoldReason, JobState, Source
 from orchestrator.jobs import holds
@@ -28,6 +30,7 @@ from tests.harness.engine import (
     kling_response,
     legacy_task,
     report_state,
+    subscribe,
     task_not_found,
 )
 from tests.harness.runtime import Harness, open_harness
@@ -173,6 +176,7 @@ async def test_a_query_that_left_after_the_hold_began_and_is_answered_ends_it(
 ) -> None:
     """As a check does. A push proves nothing: its job may have been accepted long before."""
     vendor, row = Vendor(h), await h.open("kling")
+    await subscribe(h, "account.recovered")
     vendor.submission = httpx.Response(504) if by == "lookup" else None
     await submit(h)
     h.clock.advance(10_000)
@@ -197,10 +201,14 @@ async def test_a_query_that_left_after_the_hold_began_and_is_answered_ends_it(
     h.network.answer = answered
     if left == "after":
         await refuse()
+    deliveries = Worker("deliver", h.runtime.assemble(Deliverer), limit=1)
+    h.runtime.notifier.workers["deliver"] = deliveries
     if by == "push":
         await report_state(h, row["id"], JobState.PROCESSING, Source.PUSH)
     else:
         assert await drive(stage) == 1
+        # Its event shares a commit with the job's, which nobody wants.
+        assert deliveries._due.is_set() == (not is_held)
     assert (await h.job(row["id"]))["state"] == JobState.PROCESSING
     assert ((await h.account("kling"))["held_since"] is not None) == is_held
     kinds = [kind for kind, _ in await facts(h)]
