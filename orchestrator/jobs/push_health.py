@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypedDict, cast
@@ -36,6 +35,7 @@ class PushHealth(TypedDict):
     silent: int
     degraded: bool
     pushes_missed: int
+    last_push_at: datetime | None
 
 
 def ask(tx: Tx, accounts: Iterable[str]) -> Callable[[], dict[str, PushHealth]]:
@@ -59,27 +59,26 @@ def track(
     """Count completions found by a status query alone; reset the count of accounts that pushed.
 
     An account is degraded once so many of them in a row are hardly chance, as often as its pushes
-    are lost otherwise.
+    are lost otherwise. In a row are those that ended after the last push: a query about many jobs
+    finds lost ones together that pushed ones lay between.
 
     `moves` holds, for each report, the job afterwards and the state it moved to. `accounts` are
     those that the caller changes next, and are locked with the others. Returns the events to
     publish: an account was degraded, or it recovered.
     """
-    pushed, missed = _arrivals(vendors, reports, moves)
+    pushed, missed = _arrivals(vendors, reports, moves, now)
     # Most pushes change nothing here: they must not queue for the lock of the account's row.
     changed = [
         account
-        for account in sorted(pushed | set(+missed))
+        for account in sorted(pushed | missed.keys())
         if (state := states.get(account))
-        and (missed[account] or state["silent"] or state["degraded"])
+        and (account in missed or state["silent"] or state["degraded"])
     ]
     if changed:
         lock_accounts(tx, {*changed, *accounts})
     events: list[NewEvent] = []
     for account in changed:
-        usual = learned.loss(account).before(states[account]["silent"] + missed[account])
-        enough = usual.misses_in_a_row
-        events += _count(tx, account, missed[account], account in pushed, enough)
+        events += _count(tx, account, missed.get(account, ()), account in pushed, learned)
     for event in events:
         if event.type is EventType.ACCOUNT_PUSH_DEGRADED:
             _pull_polls_forward(tx, vendors[event.data["name"]], now)
@@ -101,10 +100,11 @@ def _arrivals(
     vendors: Mapping[str, Vendor],
     reports: Sequence[ReportEvent],
     moves: Sequence[tuple[JobRow | None, JobState | None]],
-) -> tuple[set[str], Counter[str]]:
-    """Return the accounts that pushed, and how many completions of each came without a push."""
+    now: datetime,
+) -> tuple[set[str], dict[str, list[datetime]]]:
+    """Return the accounts that pushed, and when the jobs of each ended that came without one."""
     pushed: set[str] = set()
-    missed: Counter[str] = Counter()
+    missed: dict[str, list[datetime]] = {}
     for report, (row, moved) in zip(reports, moves, strict=True):
         if row is None:
             continue
@@ -115,16 +115,34 @@ def _arrivals(
             continue
         elif report.source is Source.POLL and moved in FINAL:
             vendor = vendors.get(row["account"])
-            missed[row["account"]] += 1 if vendor and vendor.pushes else 0
+            if vendor and vendor.pushes:
+                ended = _ended_at(row, report.report.updated_at, vendor, now)
+                missed.setdefault(row["account"], []).append(ended)
     return pushed, missed
 
 
-def _count(tx: Tx, account: str, missed: int, pushed: bool, enough: int) -> list[NewEvent]:
+def _ended_at(row: JobRow, updated: datetime | None, vendor: Vendor, now: datetime) -> datetime:
+    """Return when a job ended that was found final: by the vendor's clock, if that can be.
+
+    Else an interval ago at the earliest: pushes that arrived since show that pushes arrive.
+    """
+    begun = row["submitted_at"] or row["created_at"]
+    if updated is not None and begun <= updated <= now:
+        return updated
+    return max(begun, after(now, -vendor.account.poll.interval))
+
+
+def _count(
+    tx: Tx, account: str, missed: Sequence[datetime], pushed: bool, learned: Learned
+) -> list[NewEvent]:
     row = tx.execute(_STATES.select.with_for_update(), {"values": [account]}).mappings().one()
-    silent = 0 if pushed else row["silent"] + missed
+    last = row["last_push_at"]
+    in_a_row = row["silent"] + sum(last is None or ended > last for ended in missed)
+    enough = learned.loss(account).before(in_a_row).misses_in_a_row
+    silent = 0 if pushed else in_a_row
     degraded = silent >= enough or (row["degraded"] and not pushed)
     if missed or silent != row["silent"] or degraded != row["degraded"]:
-        counts = {"silent": silent, "pushes_missed": row["pushes_missed"] + missed}
+        counts = {"silent": silent, "pushes_missed": row["pushes_missed"] + len(missed)}
         mine = account_state.c.account == account
         tx.execute(sa.update(account_state).where(mine).values(degraded=degraded, **counts))
     if degraded == row["degraded"]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.database.tables import account_state
+from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs import push_health
 from orchestrator.jobs.push_health import RECENT
@@ -49,6 +51,46 @@ async def test_a_completion_by_push_restarts_the_count(h: Harness) -> None:
     await ends(h, Source.POLL, MISSED_IN_A_ROW - 1)
     assert await published(h) == []
     assert (await h.account())["pushes_missed"] == 2 * (MISSED_IN_A_ROW - 1)
+
+
+@pytest.mark.parametrize(
+    ("ended", "counts"),
+    [
+        (-10.0, False),
+        (10.0, True),
+        # By a clock that is wrong: long ago, or to come.
+        (-90_000.0, True),
+        (90_000.0, True),
+        (None, True),
+    ],
+)
+async def test_ends_before_the_last_push_do_not_show_that_pushes_have_stopped(
+    h: Harness, ended: float | None, counts: bool
+) -> None:
+    """A query finds lost ones together that pushed ones lay between."""
+    jobs = [await at_vendor(h, task=f"t-{n}") for n in range(2 * MISSED_IN_A_ROW)]
+    h.clock.advance(60)
+    pushed_at = h.clock.now()
+    await h.run(account_state.update().values(last_push_at=pushed_at))
+    h.clock.advance(60)
+    updated = None if ended is None else after(pushed_at, ended)
+    for job in jobs:
+        await report_state(h, job["id"], JobState.SUCCEEDED, Source.POLL, updated_at=updated)
+    assert (await h.account())["pushes_missed"] == len(jobs)
+    assert (await published(h) == ["account.push_degraded"]) is counts
+
+
+async def test_pushes_of_the_last_seconds_show_that_pushes_arrive(h: Harness) -> None:
+    jobs = [await at_vendor(h, task=f"t-{n}") for n in range(2 * MISSED_IN_A_ROW)]
+    h.clock.advance(60)
+    await h.run(account_state.update().values(last_push_at=h.clock.now()))
+    h.clock.advance(1)
+    for job in jobs:
+        await report_state(h, job["id"], JobState.SUCCEEDED, Source.POLL)
+    assert await published(h) == []
+    # Those that were submitted since.
+    await ends(h, Source.POLL, MISSED_IN_A_ROW)
+    assert await published(h) == ["account.push_degraded"]
 
 
 async def test_the_first_push_after_a_degradation_is_announced(h: Harness) -> None:
