@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final
 
-#: Seconds that pushes wait, at most.
+#: Seconds that pushes wait for their turn, and for a place, at most.
 LONGEST: Final = 0.25
 #: Pushes that are stored at the same time, if deliveries were claimed in the last `LATELY` s.
 PLACES: Final = 24

@@ -87,8 +87,8 @@ class Writer:
         self._durable: bool | None = None
         #: True if the next commit may checkpoint, as the connection is set.
         self._checkpoints: bool | None = None
-        #: The rows that the connection had changed when the transaction began.
-        self._changes = 0
+        #: True if the last transaction has changed rows.
+        self._wrote = False
         #: Seconds that a durable commit took lately, and commits on the loop in a row.
         self._seconds = 1.0
         self._in_a_row = 0
@@ -157,7 +157,7 @@ class Writer:
                 self._in_thread(loop, self._transact, group)
                 return
             if tx is not None:
-                if self._waits(tx) and not self._is_quick(group):
+                if self._waits and not self._is_quick(group):
                     self._in_thread(loop, self._commit, tx, results)
                     return
                 results = self._commit(tx, results, on_loop=True)
@@ -178,8 +178,10 @@ class Writer:
                     wait_for_disk(tx, durable)
                     self._durable = durable
                 _begin(tx)
-                self._changes = _changes(tx)
-                return execute(tx, group), tx
+                before = _changes(tx)
+                results = execute(tx, group)
+                self._wrote = _changes(tx) != before
+                return results, tx
         except _Locked:
             raise
         except BaseException as error:
@@ -188,12 +190,10 @@ class Writer:
                 raise
             return _failed(group, error), None
 
-    def _waits(self, tx: sa.Connection) -> bool:
-        """Return whether the commit of a transaction will wait for the disk."""
-        return bool(self._durable) and self._has_written(tx)
-
-    def _has_written(self, tx: sa.Connection) -> bool:
-        return _changes(tx) != self._changes
+    @property
+    def _waits(self) -> bool:
+        """True if the commit of the last transaction will wait for the disk."""
+        return bool(self._durable) and self._wrote
 
     def _is_quick(self, group: list[Unit]) -> bool:
         """Return whether the commit of a group would gain nothing by the thread."""
@@ -258,7 +258,7 @@ class Writer:
     def _commit(
         self, tx: sa.Connection, results: list[UnitResult], *, on_loop: bool = False
     ) -> list[UnitResult]:
-        waits, wrote, began = self._waits(tx), self._has_written(tx), _clock.monotonic()
+        began = _clock.monotonic()
         try:
             with raising_unavailable():
                 if self._checkpoints is not (not on_loop):
@@ -271,9 +271,9 @@ class Writer:
         except BaseException as error:
             self._abandon()
             return _failed([result.unit for result in results], error)
-        if waits:
+        if self._waits:
             self._seconds = max(_clock.monotonic() - began, _FADES * self._seconds)
-        self._in_a_row = self._in_a_row + wrote if on_loop else 0
+        self._in_a_row = self._in_a_row + self._wrote if on_loop else 0
         self.commits += 1
         return results
 
