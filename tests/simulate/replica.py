@@ -85,6 +85,8 @@ class Replica:
             except Unavailable:
                 await asyncio.sleep(1)
         self._ready_since = world.loop.time()
+        # What was committed on the loop is not reported: claims, and what they released.
+        world.checker.commit(self)
         world.checker.replica_started()
         workers = make_workers(runtime)
         runtime.notifier.workers.update(
