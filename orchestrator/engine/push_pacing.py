@@ -64,8 +64,7 @@ class PushPacing:
         try:
             yield
         finally:
-            self._inside -= 1
-            self._admit()
+            self._leave()
 
     async def _enter(self) -> None:
         self._admit()
@@ -80,11 +79,14 @@ class PushPacing:
             await place
         except asyncio.CancelledError:
             if not place.cancelled():
-                self._inside -= 1
-                self._admit()
+                self._leave()
             raise
         finally:
             longest.cancel()
+
+    def _leave(self) -> None:
+        self._inside -= 1
+        self._admit()
 
     def _grant(self, place: asyncio.Future[None]) -> None:
         if not place.done():
